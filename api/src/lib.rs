@@ -1,1 +1,32 @@
+//! The gallery's office: a [`Plan`] says what is wanted, the planner finds who provides which column, the runner walks the
+//! data through the rooms, the cache remembers, the manifest records. No algorithm lives here.
 
+pub mod bench;
+pub mod cache;
+mod choose;
+mod columns;
+mod explain;
+mod features;
+mod gather;
+mod host;
+mod inspect;
+mod manifest;
+mod methods;
+mod plan;
+mod select;
+mod verify;
+
+pub use choose::{Chosen, Prepared, choose, prepare};
+pub use columns::{ColumnsDone, cluster, embed};
+pub use curate_core::{Budget, Cancel, Error, Location, Memory, Progress, Result, Room, Snapshot, format_bytes, parse_bytes};
+pub use curate_embed::HubOptions;
+pub use curate_ingest::{Format, InputSpec, OnBadRow};
+pub use curate_selectors::ClusterParams;
+pub use explain::{Explanation, Nearest, explain};
+pub use host::{Host, local, peak_rss_bytes, rss_bytes};
+pub use inspect::{Distribution, Inspection, Sample, inspect};
+pub use manifest::{Cost, Counts, InputRecord, Manifest, OutputRecord, manifest_path, read_manifest, selection_digest};
+pub use methods::{Method, find_method, methods, methods_markdown};
+pub use plan::{DEFAULT_METHOD, EmbedPlan, OutputPlan, Plan, SelectPlan, Use};
+pub use select::{Forecast, forecast, pretty, select};
+pub use verify::{Check, verify};

@@ -1,1 +1,23 @@
-fn main(){}
+//! The front door: flags become a plan, progress becomes a bar, errors become words and exit codes. No logic lives here.
+
+mod args;
+mod commands;
+mod error;
+mod inspect_view;
+mod progress;
+mod view;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = args::Cli::parse();
+    let json = cli.machine.json;
+    match commands::run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            error::print(&error, json);
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

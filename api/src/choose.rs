@@ -1,0 +1,171 @@
+//! The walk from a plan to a selection: open the input, see who provides which column, make the pool, filter, select.
+//! `select`, `explain` and `verify` all go this way, so that they cannot disagree.
+
+use crate::cache::{Key, PoolMemo};
+use crate::features::{Features, Want, build, missing_column};
+use crate::host::Host;
+use crate::plan::Plan;
+use curate_core::{Budget, Column, Ctx, Embedder, Error, Filter, Pool, Result, Selection, Selector, Verdict, find};
+use curate_embed::{EmbedderChoice, OpenOptions};
+use curate_ingest::Source;
+use curate_selectors::{FILTERS, SELECTORS};
+use std::sync::Arc;
+
+/// A plan whose names are resolved: nothing is read yet but the input's shape.
+pub struct Prepared {
+    /// The opened input.
+    pub source: Source,
+    /// What the pool must have.
+    pub want: Want,
+    /// Filters by name.
+    pub filters: Vec<(String, Box<dyn Filter>)>,
+    /// The method.
+    pub selector: Box<dyn Selector>,
+    /// How much.
+    pub budget: Budget,
+}
+
+/// A finished choice with all that led to it.
+pub struct Chosen {
+    /// The opened input.
+    pub source: Source,
+    /// The pool and what became of the rows on the way to it.
+    pub features: Features,
+    /// What each filter said: name, ids judged, verdict.
+    pub verdicts: Vec<(String, Vec<u64>, Verdict)>,
+    /// The choice.
+    pub selection: Selection,
+    /// Digest of the embedder, if one was used.
+    pub model: Option<String>,
+}
+
+/// Resolve every name of the plan, open the input and check that each column wanted has a provider.
+///
+/// # Errors
+/// Usage errors before any work starts; what opening the input gives.
+pub fn prepare(plan: &Plan, host: &Host, ctx: &Ctx) -> Result<Prepared> {
+    let select = plan.selection()?;
+    let selector = find(SELECTORS, &select.name, "method")?.build(&select.params)?;
+    let filters = plan
+        .filter
+        .iter()
+        .map(|f| Ok((f.name.clone(), find(FILTERS, &f.name, "filter")?.build(&f.params)?)))
+        .collect::<Result<Vec<_>>>()?;
+    let source = open(plan, host, ctx)?;
+    let mut needs = selector.needs();
+    filters.iter().for_each(|f| needs.extend(f.1.needs()));
+    if matches!(select.budget, Budget::Tokens(_)) {
+        needs.push(Column::TOKENS);
+    }
+    let want = want(plan, host, &source, &needs)?;
+    Ok(Prepared { source, want, filters, selector, budget: select.budget })
+}
+
+/// Open the input of a plan.
+///
+/// # Errors
+/// What opening gives.
+pub fn open(plan: &Plan, host: &Host, ctx: &Ctx) -> Result<Source> {
+    let ctx = ctx.child("scan");
+    let source = Source::open(&plan.input, &host.scratch, &ctx)?;
+    ctx.progress().finish();
+    Ok(source)
+}
+
+/// The embedder a plan names.
+///
+/// # Errors
+/// `embedder/*`, `hub/*`, `model/*`.
+pub fn embedder(plan: &Plan, host: &Host) -> Result<Arc<dyn Embedder>> {
+    let choice: EmbedderChoice = plan.embed.name.parse()?;
+    let options = OpenOptions { hub: host.hub.clone(), device: host.device.clone(), max_tokens: plan.embed.max_tokens };
+    Ok(Arc::from(curate_embed::open(&choice, &options, &host.ctx(plan.seed)?)?))
+}
+
+/// Who provides which column: the embedder or a column gives vectors, the static tokenizer counts tokens, `--quality` names the
+/// quality. A need that nobody serves is an error here, before the work.
+fn want(plan: &Plan, host: &Host, source: &Source, needs: &[Column]) -> Result<Want> {
+    let mut want = Want { quality: quality_column(plan, source)?, ..Want::default() };
+    for need in needs {
+        match need.as_str() {
+            "embedding" => provide_vectors(plan, host, source, &mut want)?,
+            "tokens" => want.tokens = Some(Arc::new(curate_embed::static_encoder()?)),
+            "row" | "chars" => {}
+            "score.quality" if want.quality.is_some() => {}
+            "score.quality" => {
+                return Err(Error::usage("column/missing", format!("{} ranks rows by quality, and the plan gives none", plan.selection()?.name))
+                    .hint("name a numeric column: --quality column:NAME"));
+            }
+            other => {
+                return Err(Error::usage("column/missing", format!("nobody provides the column '{other}'"))
+                    .hint("see 'curate methods' for what each method needs"));
+            }
+        }
+    }
+    Ok(want)
+}
+
+fn provide_vectors(plan: &Plan, host: &Host, source: &Source, want: &mut Want) -> Result<()> {
+    match plan.embed.name.strip_prefix("column:") {
+        Some(name) if source.schema().field_with_name(name).is_err() => return Err(missing_column(source, name)),
+        Some(name) => want.vectors = Some(name.to_owned()),
+        None if want.embedder.is_none() => want.embedder = Some(embedder(plan, host)?),
+        None => {}
+    }
+    Ok(())
+}
+
+fn quality_column(plan: &Plan, source: &Source) -> Result<Option<String>> {
+    let Some(text) = &plan.quality else { return Ok(None) };
+    let name = text.strip_prefix("column:").ok_or_else(|| {
+        Error::usage("quality/unknown", format!("quality '{text}' is not known")).hint("name a numeric column: --quality column:NAME")
+    })?;
+    if source.schema().field_with_name(name).is_err() {
+        return Err(missing_column(source, name));
+    }
+    Ok(Some(name.to_owned()))
+}
+
+/// Choose: make the pool, filter it, select from it.
+///
+/// # Errors
+/// What the stages give; `cancelled`.
+pub fn choose(prepared: Prepared, host: &Host, ctx: &Ctx) -> Result<Chosen> {
+    let Prepared { source, want, filters, selector, budget } = prepared;
+    let features = build(&source, &want, &host.cache, ctx)?;
+    let mut pool = features.pool.clone();
+    let mut digest = features.digest;
+    let mut verdicts = Vec::new();
+    for (name, filter) in filters {
+        let ctx = bound(host, ctx, digest).child(&name);
+        let verdict = filter.judge(&pool, &ctx)?;
+        let kept: Vec<usize> = (0..pool.rows()).filter(|&i| verdict.keep[i]).collect();
+        verdicts.push((name, pool.ids()?, verdict));
+        pool = pool.filter(&kept)?;
+        digest = digest_of_rows(digest, &pool)?;
+        ctx.progress().finish();
+    }
+    let ctx = bound(host, ctx, digest).child("select");
+    refuse_empty(&pool, &source)?;
+    let selection = selector.select(&pool, budget, &ctx)?;
+    ctx.progress().finish();
+    Ok(Chosen { source, features, verdicts, selection, model: want.embedder.map(|e| e.digest()) })
+}
+
+fn refuse_empty(pool: &Pool, source: &Source) -> Result<()> {
+    if !pool.is_empty() {
+        return Ok(());
+    }
+    Err(Error::data("input/no-rows", format!("none of the {} rows is left to choose from", source.rows()))
+        .hint("check --where, the filters and the rows skipped; 'curate inspect' shows the input"))
+}
+
+fn bound(host: &Host, ctx: &Ctx, digest: Key) -> Ctx {
+    ctx.clone().with_memo(Arc::new(PoolMemo::new(host.cache.clone(), digest)))
+}
+
+fn digest_of_rows(before: Key, pool: &Pool) -> Result<Key> {
+    let ids = pool.ids()?;
+    let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+    Ok(Key::of(&[before.bytes(), &bytes]))
+}

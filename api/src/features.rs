@@ -1,0 +1,367 @@
+//! From rows to a pool: which columns are wanted, what the cache already has, and the stage that computes the rest unit by
+//! unit. Text lives only while its unit is worked on; vectors stay on disk and are loaded by the chunk.
+
+use crate::cache::{Cache, Key};
+use arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray, Float32Array, RecordBatch, UInt32Array, UInt64Array};
+use arrow::datatypes::{DataType, Field, Float32Type, Schema, UInt32Type};
+use curate_core::{ChunkSource, Column, Ctx, Embedder, Error, Location, Pool, Result};
+use curate_ingest::{Source, Unit, UnitData};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+
+/// Which columns the pool must have, and where they come from.
+#[derive(Clone, Default)]
+pub struct Want {
+    /// Embeddings by a model.
+    pub embedder: Option<Arc<dyn Embedder>>,
+    /// Embeddings from a column of the input.
+    pub vectors: Option<String>,
+    /// Quality from a column of the input.
+    pub quality: Option<String>,
+    /// Token counts, by this embedder's tokenizer.
+    pub tokens: Option<Arc<dyn Embedder>>,
+}
+
+/// The pool and what became of the rows on the way to it.
+pub struct Features {
+    /// Columns `row`, `chars` and those wanted.
+    pub pool: Pool,
+    /// Digest of the pool's content.
+    pub digest: Key,
+    /// Rows left out as unreadable.
+    pub skipped_rows: u64,
+    /// Rows left out by `--where`.
+    pub filtered_rows: u64,
+    /// Units found in the cache.
+    pub cached_units: usize,
+    /// Units computed now.
+    pub computed_units: usize,
+}
+
+/// One cached stage of a unit.
+#[derive(Clone, Copy)]
+enum Stage {
+    Rows,
+    Embed,
+    Vectors,
+    Quality,
+    Tokens,
+}
+
+impl Stage {
+    const fn kind(self) -> &'static str {
+        match self {
+            Self::Rows => "rows",
+            Self::Embed => "embed",
+            Self::Vectors => "vectors",
+            Self::Quality => "quality",
+            Self::Tokens => "tokens",
+        }
+    }
+}
+
+/// The stage as a whole.
+struct Builder<'a> {
+    source: &'a Source,
+    want: &'a Want,
+    cache: &'a Cache,
+    recipe: Vec<u8>,
+    stages: Vec<Stage>,
+}
+
+/// Make the pool: compute what the cache lacks, then hang all columns together.
+///
+/// # Errors
+/// What reading, rendering, embedding or the cache gives; `cancelled`.
+pub fn build(source: &Source, want: &Want, cache: &Cache, ctx: &Ctx) -> Result<Features> {
+    let builder = Builder { source, want, cache, recipe: recipe(source)?, stages: stages(want) };
+    let missing = builder.missing();
+    builder.compute(&missing, ctx)?;
+    builder.assemble(missing.len(), ctx)
+}
+
+/// Units a run would have to compute; for `--dry-run`.
+///
+/// # Errors
+/// When the layout cannot be written down.
+pub fn missing_rows(source: &Source, want: &Want, cache: &Cache) -> Result<u64> {
+    let builder = Builder { source, want, cache, recipe: recipe(source)?, stages: stages(want) };
+    Ok(builder.missing().iter().map(|&i| u64::from(source.units()[i].rows)).sum())
+}
+
+/// Everything besides the bytes of a unit that decides which rows it has and what their text is.
+fn recipe(source: &Source) -> Result<Vec<u8>> {
+    let spec = source.spec();
+    serde_json::to_vec(&(source.layout(), &spec.where_, spec.on_bad_row, spec.max_row_bytes, spec.embed_text)).map_err(|e| Error::data("plan/invalid", e.to_string()))
+}
+
+fn stages(want: &Want) -> Vec<Stage> {
+    let optional = [
+        (want.embedder.is_some(), Stage::Embed),
+        (want.vectors.is_some(), Stage::Vectors),
+        (want.quality.is_some(), Stage::Quality),
+        (want.tokens.is_some(), Stage::Tokens),
+    ];
+    std::iter::once(Stage::Rows).chain(optional.into_iter().filter(|o| o.0).map(|o| o.1)).collect()
+}
+
+impl Builder<'_> {
+    fn key(&self, stage: Stage, unit: &Unit) -> Key {
+        let by = match stage {
+            Stage::Rows => String::new(),
+            Stage::Embed => self.want.embedder.as_ref().map(|e| e.digest()).unwrap_or_default(),
+            Stage::Tokens => self.want.tokens.as_ref().map(|e| e.digest()).unwrap_or_default(),
+            Stage::Vectors => self.want.vectors.clone().unwrap_or_default(),
+            Stage::Quality => self.want.quality.clone().unwrap_or_default(),
+        };
+        Key::of(&[stage.kind().as_bytes(), &unit.digest, &unit.rows.to_le_bytes(), &self.recipe, by.as_bytes()])
+    }
+
+    fn missing(&self) -> Vec<usize> {
+        let units = self.source.units();
+        let lacks = |unit: &Unit| self.stages.iter().any(|&s| !self.cache.has(s.kind(), &self.key(s, unit)));
+        (0..units.len()).filter(|&i| lacks(&units[i])).collect()
+    }
+
+    /// Read ahead on one thread, work on the others.
+    fn compute(&self, missing: &[usize], ctx: &Ctx) -> Result<()> {
+        let ctx = ctx.child(if self.want.embedder.is_some() { "embed" } else { "read" });
+        let units = self.source.units();
+        ctx.progress().set_total(missing.iter().map(|&i| u64::from(units[i].rows)).sum());
+        let (sender, receiver) = sync_channel(1);
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                for &i in missing {
+                    if sender.send((i, self.source.read(&units[i], None))).is_err() {
+                        return;
+                    }
+                }
+            });
+            self.drain(receiver, &ctx)
+        })?;
+        ctx.progress().finish();
+        Ok(())
+    }
+
+    fn drain(&self, receiver: Receiver<(usize, Result<UnitData>)>, ctx: &Ctx) -> Result<()> {
+        for (i, data) in receiver {
+            let unit = &self.source.units()[i];
+            self.compute_unit(unit, &data?, ctx)?;
+            ctx.tick(u64::from(unit.rows))?;
+        }
+        Ok(())
+    }
+
+    /// Rows last: an entry of `rows` says that the unit is whole.
+    fn compute_unit(&self, unit: &Unit, data: &UnitData, ctx: &Ctx) -> Result<()> {
+        let texts = self.source.texts(data)?;
+        for &stage in self.stages.iter().rev() {
+            let key = self.key(stage, unit);
+            if self.cache.has(stage.kind(), &key) {
+                continue;
+            }
+            let batch = match stage {
+                Stage::Rows => rows_batch(unit, data, &texts)?,
+                Stage::Embed => embed_batch(self.want.embedder.as_deref(), &texts, ctx)?,
+                Stage::Tokens => tokens_batch(self.want.tokens.as_deref(), &texts, ctx)?,
+                Stage::Vectors => self.vectors_batch(unit, data)?,
+                Stage::Quality => self.quality_batch(unit, data)?,
+            };
+            self.cache.store(stage.kind(), &key, &batch)?;
+        }
+        Ok(())
+    }
+
+    fn vectors_batch(&self, unit: &Unit, data: &UnitData) -> Result<RecordBatch> {
+        let name = self.want.vectors.as_deref().unwrap_or_default();
+        let place = Location::file(&self.source.files()[unit.file].path).column(name);
+        let column = data.batch.column_by_name(name).ok_or_else(|| missing_column(self.source, name))?;
+        let vectors = curate_ingest::columns_f32_vector(column, None, &place, data.rows.first().copied().unwrap_or(0))?;
+        single(Column::EMBEDDING.as_str(), Arc::new(vectors))
+    }
+
+    fn quality_batch(&self, unit: &Unit, data: &UnitData) -> Result<RecordBatch> {
+        let name = self.want.quality.as_deref().unwrap_or_default();
+        let column = data.batch.column_by_name(name).ok_or_else(|| missing_column(self.source, name))?;
+        let place = || Location::file(&self.source.files()[unit.file].path).column(name);
+        if !column.data_type().is_numeric() {
+            return Err(Error::data("column/type", format!("quality must be numbers, this is {}", column.data_type())).at(place()));
+        }
+        let numbers = arrow::compute::cast(column, &DataType::Float32)?;
+        let values = numbers.as_primitive::<Float32Type>();
+        if let Some(i) = (0..values.len()).find(|&i| values.is_null(i) || !values.value(i).is_finite()) {
+            return Err(Error::data("score/not-finite", "the quality of a row is null, NaN or infinite")
+                .at(place().row(data.rows[i]))
+                .hint(format!("leave such rows out: --where '{name} IS NOT NULL'")));
+        }
+        single(Column::QUALITY.as_str(), numbers)
+    }
+
+    fn load(&self, stage: Stage, unit: &Unit) -> Result<RecordBatch> {
+        self.cache.load(stage.kind(), &self.key(stage, unit), None).ok_or_else(lost)
+    }
+
+    fn assemble(&self, computed: usize, ctx: &Ctx) -> Result<Features> {
+        let units = self.source.units();
+        let mut flat = Flat::default();
+        let mut sources: Vec<Arc<dyn ChunkSource>> = Vec::new();
+        let mut digest = blake3::Hasher::new();
+        let vectors = self.stages.iter().copied().find(|s| matches!(s, Stage::Embed | Stage::Vectors));
+        for unit in units {
+            let rows = self.load(Stage::Rows, unit)?;
+            let count = rows.num_rows();
+            flat.add_rows(unit, &rows);
+            for &stage in &self.stages {
+                digest.update(self.key(stage, unit).bytes()).update(&unit.first_row.to_le_bytes());
+                match stage {
+                    Stage::Quality => flat.quality.extend_from_slice(self.load(stage, unit)?.column(0).as_primitive::<Float32Type>().values()),
+                    Stage::Tokens => flat.tokens.extend_from_slice(self.load(stage, unit)?.column(0).as_primitive::<UInt32Type>().values()),
+                    Stage::Rows | Stage::Embed | Stage::Vectors => {}
+                }
+            }
+            if let Some(stage) = vectors.filter(|_| count > 0) {
+                let key = self.key(stage, unit);
+                sources.push(Arc::new(CachedVectors { cache: self.cache.clone(), kind: stage.kind(), key, rows: count }));
+            }
+            ctx.tick(0)?;
+        }
+        let base = match vectors {
+            Some(_) => self.vector_pool(sources)?,
+            None => Pool::from_batch(single(Column::ROW.as_str(), Arc::new(UInt64Array::from(flat.ids.clone())))?),
+        };
+        let pool = flat.attach(base, self.want)?;
+        let digest = Key::of(&[digest.finalize().as_bytes()]);
+        let cached_units = units.len() - computed;
+        Ok(Features { pool, digest, skipped_rows: flat.skipped, filtered_rows: flat.filtered, cached_units, computed_units: computed })
+    }
+
+    fn vector_pool(&self, sources: Vec<Arc<dyn ChunkSource>>) -> Result<Pool> {
+        let column = Column::EMBEDDING;
+        let Some(first) = sources.first() else {
+            let dim = self.want.embedder.as_ref().map_or(1, |e| e.dim());
+            return Pool::new(Arc::new(Schema::new(vec![Field::new(column.as_str(), list_type(dim), false)])), Vec::new());
+        };
+        let schema = first.load(&[column.as_str()])?.schema();
+        if self.want.vectors.is_some() {
+            check_dims(&sources, &schema)?;
+        }
+        Ok(Pool::lazy(schema, sources))
+    }
+}
+
+/// Vectors of all units must be of one length; units of one embedder are by construction, columns of the input may not be.
+fn check_dims(sources: &[Arc<dyn ChunkSource>], schema: &Schema) -> Result<()> {
+    let expected = schema.field(0).data_type();
+    for source in sources {
+        let found = source.load(&[Column::EMBEDDING.as_str()])?.schema();
+        if found.field(0).data_type() != expected {
+            return Err(Error::data("embedding/length", format!("vectors differ in type or length: {} and {expected}", found.field(0).data_type()))
+                .hint("all vectors of the input must have the same length"));
+        }
+    }
+    Ok(())
+}
+
+fn lost() -> Error {
+    Error::io("cache/lost", "a cache entry vanished or was damaged during the run").hint("run the command again; finished work is kept")
+}
+
+/// The error for a column of the input that is not there.
+#[must_use]
+pub fn missing_column(source: &Source, name: &str) -> Error {
+    let known: Vec<&str> = source.schema().fields().iter().map(|f| f.name().as_str()).collect();
+    Error::usage("column/missing", format!("the input has no column '{name}'")).hint(format!("columns: {}", known.join(", ")))
+}
+
+fn list_type(dim: usize) -> DataType {
+    let item = Arc::new(Field::new("item", DataType::Float32, false));
+    DataType::FixedSizeList(item, i32::try_from(dim).unwrap_or(i32::MAX))
+}
+
+fn single(name: &str, array: ArrayRef) -> Result<RecordBatch> {
+    let field = Field::new(name, array.data_type().clone(), false);
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![array])?)
+}
+
+fn rows_batch(unit: &Unit, data: &UnitData, texts: &[curate_ingest::Rendered]) -> Result<RecordBatch> {
+    let local = data.rows.iter().map(|&row| u32::try_from(row - unit.first_row).unwrap_or(u32::MAX));
+    let counts = HashMap::from([
+        ("skipped".to_owned(), data.skipped.len().to_string()),
+        ("filtered".to_owned(), data.filtered.to_string()),
+    ]);
+    let fields = vec![Field::new("local", DataType::UInt32, false), Field::new("chars", DataType::UInt32, false)];
+    let columns: Vec<ArrayRef> =
+        vec![Arc::new(local.collect::<UInt32Array>()), Arc::new(texts.iter().map(|t| t.chars).collect::<UInt32Array>())];
+    Ok(RecordBatch::try_new(Arc::new(Schema::new_with_metadata(fields, counts)), columns)?)
+}
+
+fn embed_batch(embedder: Option<&dyn Embedder>, texts: &[curate_ingest::Rendered], ctx: &Ctx) -> Result<RecordBatch> {
+    let Some(embedder) = embedder else { return Err(lost()) };
+    let dim = embedder.dim();
+    let inputs: Vec<&str> = texts.iter().map(|t| t.embed.as_str()).collect();
+    let mut values = vec![0.0f32; inputs.len() * dim];
+    embedder.embed(&inputs, &mut values, ctx)?;
+    let item = Arc::new(Field::new("item", DataType::Float32, false));
+    let size = i32::try_from(dim).map_err(|_| Error::device("model/dim", "the embedding dimension is too large"))?;
+    single(Column::EMBEDDING.as_str(), Arc::new(FixedSizeListArray::try_new(item, size, Arc::new(Float32Array::from(values)), None)?))
+}
+
+fn tokens_batch(counter: Option<&dyn Embedder>, texts: &[curate_ingest::Rendered], ctx: &Ctx) -> Result<RecordBatch> {
+    let Some(counter) = counter else { return Err(lost()) };
+    let inputs: Vec<&str> = texts.iter().map(|t| t.full.as_str()).collect();
+    single(Column::TOKENS.as_str(), Arc::new(UInt32Array::from(counter.count_tokens(&inputs, ctx)?)))
+}
+
+/// Columns small enough to stay in memory.
+#[derive(Default)]
+struct Flat {
+    ids: Vec<u64>,
+    chars: Vec<u32>,
+    tokens: Vec<u32>,
+    quality: Vec<f32>,
+    skipped: u64,
+    filtered: u64,
+}
+
+impl Flat {
+    fn add_rows(&mut self, unit: &Unit, rows: &RecordBatch) {
+        let local = rows.column(0).as_primitive::<UInt32Type>().values();
+        self.ids.extend(local.iter().map(|&l| unit.first_row + u64::from(l)));
+        self.chars.extend_from_slice(rows.column(1).as_primitive::<UInt32Type>().values());
+        let count = |name: &str| rows.schema_ref().metadata().get(name).and_then(|v| v.parse::<u64>().ok()).unwrap_or(0);
+        self.skipped += count("skipped");
+        self.filtered += count("filtered");
+    }
+
+    fn attach(&self, base: Pool, want: &Want) -> Result<Pool> {
+        let mut pool = base
+            .with(&Column::ROW, Arc::new(UInt64Array::from(self.ids.clone())))?
+            .with(&Column::CHARS, Arc::new(UInt32Array::from(self.chars.clone())))?;
+        if want.tokens.is_some() {
+            pool = pool.with(&Column::TOKENS, Arc::new(UInt32Array::from(self.tokens.clone())))?;
+        }
+        if want.quality.is_some() {
+            pool = pool.with(&Column::QUALITY, Arc::new(Float32Array::from(self.quality.clone())))?;
+        }
+        Ok(pool)
+    }
+}
+
+/// Vectors of one unit, on disk until read.
+struct CachedVectors {
+    cache: Cache,
+    kind: &'static str,
+    key: Key,
+    rows: usize,
+}
+
+impl ChunkSource for CachedVectors {
+    fn rows(&self) -> usize {
+        self.rows
+    }
+
+    fn load(&self, _columns: &[&str]) -> Result<RecordBatch> {
+        self.cache.load(self.kind, &self.key, None).ok_or_else(lost)
+    }
+}

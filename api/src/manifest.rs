@@ -1,0 +1,136 @@
+//! The manifest beside every output: the resolved plan, versions, digests of inputs, models and outputs, counts and cost.
+//! `curate run` repeats it, `curate verify` checks it.
+
+use crate::plan::Plan;
+use curate_core::{Error, Group, Result, Selection};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// What was read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputRecord {
+    /// File or URL as given.
+    pub path: String,
+    /// Rows in it.
+    pub rows: u64,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// What was written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputRecord {
+    /// File name, relative to the manifest; empty for a folder of shards.
+    pub path: String,
+    /// Rows in it.
+    pub rows: u64,
+    /// Its size.
+    pub bytes: u64,
+    /// blake3 of its bytes; of a folder, of the digests of its shards.
+    pub blake3: String,
+}
+
+/// How many rows went which way.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Rows of the input.
+    pub input_rows: u64,
+    /// Left out by `--where`.
+    pub filtered_rows: u64,
+    /// Left out as unreadable.
+    pub skipped_rows: u64,
+    /// Left out by filters such as semantic-dedup.
+    pub dropped_rows: u64,
+    /// Rows the selector chose from.
+    pub pool_rows: u64,
+    /// Rows chosen.
+    pub selected_rows: u64,
+}
+
+/// What it cost; the only part that differs between two equal runs.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Cost {
+    /// Wall seconds of the run.
+    pub seconds: f64,
+    /// Wall seconds of each stage, in order.
+    pub stages: Vec<(String, f64)>,
+    /// Largest resident size of the process.
+    pub peak_rss_bytes: u64,
+    /// Worker threads.
+    pub threads: usize,
+    /// Device that did the arithmetic.
+    pub backend: String,
+    /// Units of work found in the cache.
+    pub cached_units: usize,
+    /// Units of work computed.
+    pub computed_units: usize,
+}
+
+/// The manifest.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of `curate` that wrote it.
+    pub curate: String,
+    /// Version of the cached stages' code.
+    pub code_version: u32,
+    /// The resolved plan.
+    pub plan: Plan,
+    /// The chosen reading of the input, in words.
+    pub layout: String,
+    /// Digest over all input units, in order.
+    pub input_digest: String,
+    /// The input files.
+    pub inputs: Vec<InputRecord>,
+    /// Digest of the embedding model, if one was used.
+    pub model: Option<String>,
+    /// Row counts.
+    pub counts: Counts,
+    /// Digest of the choice: rows, order, scores, weights, groups, reasons.
+    pub selection_digest: String,
+    /// The method's own figures.
+    pub report: serde_json::Map<String, serde_json::Value>,
+    /// Groups and what became of them.
+    pub groups: Vec<Group>,
+    /// The output files.
+    pub outputs: Vec<OutputRecord>,
+    /// What it cost.
+    pub cost: Cost,
+}
+
+/// Where the manifest of an output lies: `OUT.curate.json`, or `OUT/curate.json` for a folder of shards.
+#[must_use]
+pub fn manifest_path(output: &str) -> PathBuf {
+    if output.ends_with('/') || Path::new(output).is_dir() {
+        return Path::new(output).join("curate.json");
+    }
+    PathBuf::from(format!("{output}.curate.json"))
+}
+
+/// Read the manifest of an output.
+///
+/// # Errors
+/// `manifest/missing`, `manifest/invalid`.
+pub fn read_manifest(output: &str) -> Result<Manifest> {
+    let path = manifest_path(output);
+    let text = std::fs::read_to_string(&path).map_err(|e| {
+        Error::io("manifest/missing", format!("cannot read {}: {e}", path.display()))
+            .hint("give the output of 'curate select'; its manifest must lie beside it")
+    })?;
+    serde_json::from_str(&text)
+        .map_err(|e| Error::data("manifest/invalid", format!("{}: {e}", path.display())).hint("the file was changed or written by another version"))
+}
+
+/// Digest of all that a selection says.
+#[must_use]
+pub fn selection_digest(selection: &Selection) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for pick in &selection.picks {
+        hasher.update(&pick.row.to_le_bytes());
+        hasher.update(&pick.score.to_bits().to_le_bytes());
+        hasher.update(&pick.weight.to_bits().to_le_bytes());
+        hasher.update(&pick.group.map_or(u64::MAX, u64::from).to_le_bytes());
+        hasher.update(&(pick.reason.len() as u64).to_le_bytes());
+        hasher.update(pick.reason.as_bytes());
+    }
+    hasher.finalize().to_hex().to_string()
+}

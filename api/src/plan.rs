@@ -1,0 +1,172 @@
+//! The plan: the one description of a run. Flags, files and HTTP bodies all become this; it is written beside every output.
+
+use curate_core::{Budget, Error, Result};
+use curate_ingest::InputSpec;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// The default method of `curate select`.
+pub const DEFAULT_METHOD: &str = "kmeans-quality";
+
+/// Everything that decides a result, and where it goes.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Plan {
+    /// Seed of every random draw.
+    pub seed: u64,
+    /// What to read.
+    pub input: InputSpec,
+    /// How rows become vectors.
+    pub embed: EmbedPlan,
+    /// Where the quality score comes from: `column:NAME`. Neutral when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quality: Option<String>,
+    /// Filters before the selector, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub filter: Vec<Use>,
+    /// What to choose.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub select: Option<SelectPlan>,
+    /// Where the result goes.
+    pub output: OutputPlan,
+}
+
+/// How rows become vectors.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct EmbedPlan {
+    /// `static`, a model folder, a hub id, or `column:NAME`.
+    #[serde(rename = "use")]
+    pub name: String,
+    /// Cut texts at this many tokens; the model's own limit when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<usize>,
+}
+
+impl Default for EmbedPlan {
+    fn default() -> Self {
+        Self { name: "static".to_owned(), max_tokens: None }
+    }
+}
+
+/// An algorithm by name with its parameters.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Use {
+    /// Name in the table.
+    #[serde(rename = "use")]
+    pub name: String,
+    /// Its parameters.
+    #[serde(flatten)]
+    pub params: Map<String, Value>,
+}
+
+/// What to choose and how much.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct SelectPlan {
+    /// Method; `kmeans-quality` unless given.
+    #[serde(rename = "use", default = "default_method")]
+    pub name: String,
+    /// How much: `500`, `5%`, `2Mtok`.
+    #[schemars(with = "String")]
+    pub budget: Budget,
+    /// Parameters of the method.
+    #[serde(flatten)]
+    pub params: Map<String, Value>,
+}
+
+fn default_method() -> String {
+    DEFAULT_METHOD.to_owned()
+}
+
+/// Where the result goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct OutputPlan {
+    /// File (parquet, jsonl, json, csv, arrow by extension) or, ending in `/`, a folder of shards.
+    pub path: String,
+    /// Leave out the `curate_*` columns.
+    pub plain: bool,
+    /// Replace an existing output.
+    pub overwrite: bool,
+    /// Rows of a shard when the path is a folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shard_rows: Option<usize>,
+}
+
+impl Plan {
+    /// Read a plan from TOML text.
+    ///
+    /// # Errors
+    /// `plan/invalid` with the line and the accepted names.
+    pub fn from_toml(text: &str) -> Result<Value> {
+        toml::from_str(text).map_err(|e| {
+            Error::usage("plan/invalid", e.to_string()).hint("see 'curate run --help' for an example plan")
+        })
+    }
+
+    /// Merge values, later ones winning key by key, and read the plan once.
+    ///
+    /// # Errors
+    /// `plan/invalid` naming the unknown key or the wrong type.
+    pub fn from_layers(layers: impl IntoIterator<Item = Value>) -> Result<Self> {
+        let merged = layers.into_iter().fold(Value::Object(Map::new()), merge);
+        serde_json::from_value(merged).map_err(|e| {
+            let text = e.to_string();
+            if text.contains("budget") && text.contains("must") || text.starts_with("budget") {
+                return Error::usage("budget/invalid", text).hint("write a row count (500), a share (5%) or tokens (2Mtok)");
+            }
+            Error::usage("plan/invalid", text).hint("keys and their meaning: 'curate run --help'; methods: 'curate methods'")
+        })
+    }
+
+    /// The section that says what to choose.
+    ///
+    /// # Errors
+    /// `plan/no-select` when there is none.
+    pub fn selection(&self) -> Result<&SelectPlan> {
+        self.select.as_ref().ok_or_else(|| {
+            Error::usage("plan/no-select", "the plan has no [select] section").hint("add [select] with use = \"kmeans-quality\" and budget = \"5%\"")
+        })
+    }
+}
+
+/// Merge `over` onto `base`: objects key by key, everything else replaced.
+fn merge(base: Value, over: Value) -> Value {
+    match (base, over) {
+        (Value::Object(mut base), Value::Object(over)) => {
+            for (key, value) in over {
+                let merged = merge(base.remove(&key).unwrap_or(Value::Null), value);
+                base.insert(key, merged);
+            }
+            Value::Object(base)
+        }
+        (base, Value::Null) => base,
+        (_, over) => over,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let file = Plan::from_toml("seed = 1\n[input]\npaths = [\"a\"]\n[select]\nbudget = \"5%\"\nk = 7\n").unwrap();
+        let flags = json!({"seed": 9, "select": {"budget": "10%", "temperature": 2.0}});
+        let plan = Plan::from_layers([file, flags]).unwrap();
+        let select = plan.selection().unwrap();
+        assert_eq!((plan.seed, select.budget, select.name.as_str()), (9, Budget::Fraction(0.1), DEFAULT_METHOD));
+        assert_eq!((select.params["k"].clone(), select.params["temperature"].clone()), (json!(7), json!(2.0)));
+        let again = Plan::from_layers([serde_json::to_value(&plan).unwrap()]).unwrap();
+        assert_eq!(serde_json::to_value(&again).unwrap(), serde_json::to_value(&plan).unwrap());
+    }
+
+    #[test]
+    fn unknown_keys_and_bad_budgets_are_refused() {
+        assert_eq!(Plan::from_layers([json!({"sead": 1})]).unwrap_err().code(), "plan/invalid");
+        assert_eq!(Plan::from_layers([json!({"select": {"budget": "5 percent"}})]).unwrap_err().code(), "budget/invalid");
+        assert_eq!(Plan::from_toml("seed = [").unwrap_err().code(), "plan/invalid");
+    }
+}

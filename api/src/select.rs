@@ -1,0 +1,174 @@
+//! The main job: from a plan to a written selection with its manifest.
+
+use crate::choose::{Chosen, Prepared, choose, prepare};
+use crate::cache::CODE_VERSION;
+use crate::features::missing_rows;
+use crate::gather::{output_schema, write_picks};
+use crate::host::{Host, peak_rss_bytes};
+use crate::manifest::{Cost, Counts, InputRecord, Manifest, OutputRecord, manifest_path, selection_digest};
+use crate::plan::Plan;
+use curate_core::{Budget, Ctx, Error, Result, format_bytes};
+use curate_ingest::{OutputSpec, Source, Written};
+use serde::Serialize;
+use std::path::Path;
+use std::time::Instant;
+
+/// What a dry run says.
+#[derive(Clone, Debug, Serialize)]
+pub struct Forecast {
+    /// Reading of the input.
+    pub layout: String,
+    /// Rows of the input.
+    pub input_rows: u64,
+    /// Its columns.
+    pub columns: Vec<String>,
+    /// Rows that would be chosen, before `--where` and filters; absent for token budgets.
+    pub selected_rows: Option<usize>,
+    /// Rows whose features are not in the cache.
+    pub rows_to_compute: u64,
+    /// Bytes of vectors.
+    pub vector_bytes: u64,
+    /// Expected peak of resident memory.
+    pub memory_bytes: u64,
+    /// Expected seconds, roughly.
+    pub seconds: f64,
+}
+
+/// Run a selection plan and write its output and manifest.
+///
+/// # Errors
+/// What the stages give; nothing is left under the final name then.
+pub fn select(plan: &Plan, host: &Host) -> Result<Manifest> {
+    let started = Instant::now();
+    let output = output_spec(plan)?;
+    host.install(|| {
+        let ctx = host.ctx(plan.seed)?;
+        let prepared = prepare(plan, host, &ctx)?;
+        let mut sink = curate_ingest::create(&output, output_schema(prepared.source.schema(), plan.output.plain)?)?;
+        let chosen = choose(prepared, host, &ctx)?;
+        write_picks(&chosen.source, &chosen.selection, plan.output.plain, sink.as_mut(), &host.scratch, &ctx)?;
+        let written = sink.finish()?;
+        let manifest = manifest(plan, &chosen, &written, cost(&ctx, host, &chosen, started))?;
+        curate_ingest::write_atomic(&manifest_path(&plan.output.path), &pretty(&manifest)?)?;
+        Ok(manifest)
+    })
+}
+
+/// Look, but do not work: what a run would read, need and give.
+///
+/// # Errors
+/// Usage errors and what opening the input gives.
+pub fn forecast(plan: &Plan, host: &Host) -> Result<Forecast> {
+    host.install(|| {
+        let ctx = host.ctx(plan.seed)?;
+        let prepared = prepare(plan, host, &ctx)?;
+        let Prepared { source, want, budget, .. } = &prepared;
+        let rows = source.rows();
+        let selected = match budget {
+            Budget::Tokens(_) => None,
+            other => Some(other.rows_of(usize::try_from(rows).unwrap_or(usize::MAX))?),
+        };
+        let dim = want.embedder.as_ref().map_or(0, |e| e.dim()) as u64;
+        let rows_to_compute = missing_rows(source, want, &host.cache)?;
+        let per_second = if plan.embed.name == "static" { 15_000.0 } else { 30.0 * host.threads as f64 };
+        Ok(Forecast {
+            layout: source.layout().to_string(),
+            input_rows: rows,
+            columns: source.schema().fields().iter().map(|f| f.name().clone()).collect(),
+            selected_rows: selected,
+            rows_to_compute,
+            vector_bytes: rows * dim * 4,
+            memory_bytes: (300 << 20) + rows * 64 + (rows * dim * 4).min(256 * 1024 * dim * 4),
+            seconds: 1.0 + rows_to_compute as f64 / per_second + rows as f64 * 4e-5,
+        })
+    })
+}
+
+fn output_spec(plan: &Plan) -> Result<OutputSpec> {
+    if plan.output.path.is_empty() {
+        return Err(Error::usage("output/missing", "no output is named").hint("add -o picks.parquet"));
+    }
+    Ok(OutputSpec { path: plan.output.path.clone(), overwrite: plan.output.overwrite, shard_rows: plan.output.shard_rows })
+}
+
+/// Digest over all units of an input, in order.
+#[must_use]
+pub fn input_digest(source: &Source) -> String {
+    let mut hasher = blake3::Hasher::new();
+    source.units().iter().for_each(|unit| {
+        hasher.update(&unit.digest);
+    });
+    hasher.finalize().to_hex().to_string()
+}
+
+fn manifest(plan: &Plan, chosen: &Chosen, written: &Written, cost: Cost) -> Result<Manifest> {
+    let Chosen { source, features, verdicts, selection, model } = chosen;
+    let dropped: u64 = verdicts.iter().map(|v| v.2.keep.iter().filter(|k| !**k).count() as u64).sum();
+    let read_rows = features.pool.rows() as u64;
+    let mut report = selection.report.clone();
+    for (name, _, verdict) in verdicts {
+        report.insert(name.clone(), serde_json::Value::Object(verdict.report.clone()));
+    }
+    Ok(Manifest {
+        curate: env!("CARGO_PKG_VERSION").to_owned(),
+        code_version: CODE_VERSION,
+        plan: plan.clone(),
+        layout: source.layout().to_string(),
+        input_digest: input_digest(source),
+        inputs: source.files().iter().map(|f| InputRecord { path: f.path.clone(), rows: f.rows, bytes: f.bytes }).collect(),
+        model: model.clone(),
+        counts: Counts {
+            input_rows: source.rows(),
+            filtered_rows: features.filtered_rows,
+            skipped_rows: features.skipped_rows,
+            dropped_rows: dropped,
+            pool_rows: read_rows - dropped,
+            selected_rows: selection.picks.len() as u64,
+        },
+        selection_digest: selection_digest(selection),
+        report,
+        groups: selection.groups.clone(),
+        outputs: vec![output_record(&plan.output.path, written)],
+        cost,
+    })
+}
+
+fn output_record(path: &str, written: &Written) -> OutputRecord {
+    let name = Path::new(path).file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+    let path = if path.ends_with('/') { String::new() } else { name };
+    OutputRecord { path, rows: written.rows, bytes: written.bytes, blake3: written.digest.clone() }
+}
+
+fn cost(ctx: &Ctx, host: &Host, chosen: &Chosen, started: Instant) -> Cost {
+    let stages = ctx.progress().snapshot().children.iter().map(|c| (c.label.clone(), c.elapsed_secs)).collect();
+    Cost {
+        seconds: started.elapsed().as_secs_f64(),
+        stages,
+        peak_rss_bytes: peak_rss_bytes(),
+        threads: host.threads,
+        backend: ctx.backend().name().to_owned(),
+        cached_units: chosen.features.cached_units,
+        computed_units: chosen.features.computed_units,
+    }
+}
+
+/// JSON with a final newline, for files people read.
+///
+/// # Errors
+/// Never for our own types.
+pub fn pretty(value: &impl Serialize) -> Result<Vec<u8>> {
+    let mut text = serde_json::to_vec_pretty(value).map_err(|e| Error::io("json", e.to_string()))?;
+    text.push(b'\n');
+    Ok(text)
+}
+
+impl std::fmt::Display for Forecast {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "input     {} rows, {}", self.input_rows, self.layout)?;
+        writeln!(f, "columns   {}", self.columns.join(", "))?;
+        let selected = self.selected_rows.map_or("as many rows as the tokens allow".to_owned(), |n| format!("{n} rows"));
+        writeln!(f, "select    {selected}")?;
+        writeln!(f, "compute   {} rows not in the cache, vectors {}", self.rows_to_compute, format_bytes(self.vector_bytes))?;
+        write!(f, "expect    about {} of memory, about {:.0} s", format_bytes(self.memory_bytes), self.seconds)
+    }
+}

@@ -1,0 +1,114 @@
+//! What the commands say to people, on stderr or stdout, apart from `inspect`.
+
+use curate_api::{Check, Explanation, Manifest, Method, format_bytes, manifest_path};
+
+/// After `select` and `run`.
+pub fn manifest(m: &Manifest) -> String {
+    let c = &m.counts;
+    let mut lines = vec![format!("read      {} rows, {}", c.input_rows, m.layout)];
+    for (count, what) in [(c.filtered_rows, "excluded by --where"), (c.skipped_rows, "skipped as unreadable"), (c.dropped_rows, "dropped by filters")] {
+        if count > 0 {
+            lines.push(format!("          {count} {what}"));
+        }
+    }
+    let select = m.plan.select.as_ref();
+    let (method, budget) = select.map_or((String::new(), String::new()), |s| (s.name.clone(), s.budget.to_string()));
+    lines.push(format!("chose     {} of {} rows with {method} (budget {budget}, seed {})", c.selected_rows, c.pool_rows, m.plan.seed));
+    if !m.groups.is_empty() {
+        let used = m.groups.iter().filter(|g| g.picked_rows > 0).count();
+        lines.push(format!("          from {used} of {} groups", m.groups.len()));
+    }
+    for key in ["warning", "inertia", "silhouette"] {
+        if let Some(value) = m.report.get(key) {
+            lines.push(format!("          {key} {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned)));
+        }
+    }
+    let bytes = m.outputs.iter().map(|o| o.bytes).sum();
+    lines.push(format!("wrote     {} ({}), manifest {}", m.plan.output.path, format_bytes(bytes), manifest_path(&m.plan.output.path).display()));
+    lines.push(format!("took      {:.1} s, peak memory {}, {} threads, {}", m.cost.seconds, format_bytes(m.cost.peak_rss_bytes), m.cost.threads, m.cost.backend));
+    lines.push(format!("next      curate explain {} --row N", m.plan.output.path));
+    lines.join("\n")
+}
+
+/// `curate explain`.
+pub fn explanation(e: &Explanation) -> String {
+    let verdict = if e.kept { "KEPT" } else { "DROPPED" };
+    let mut lines = vec![format!("row {}: {verdict}", e.row), quote(&e.text)];
+    lines.extend(e.because.iter().map(|b| format!("  - {b}")));
+    if let (Some(score), Some(p)) = (e.score, e.score_percentile) {
+        lines.push(format!("  - Score {score:.4}: higher than {p:.1}% of the pool."));
+    }
+    if let (Some(quality), Some(p)) = (e.quality, e.quality_percentile) {
+        lines.push(format!("  - Quality {quality:.4}: higher than {p:.1}% of the pool."));
+    }
+    if let Some(n) = &e.nearest_kept {
+        lines.push(format!("  - Nearest kept neighbour: row {} (rank {}, cosine {:.3}):", n.row, n.rank, n.cosine));
+        lines.push(quote(&n.text));
+    }
+    lines.join("\n")
+}
+
+fn quote(text: &str) -> String {
+    let short: String = text.chars().take(160).collect();
+    let more = if text.chars().count() > 160 { "..." } else { "" };
+    format!("      \"{}{more}\"", short.replace(['\n', '\r'], " "))
+}
+
+/// `curate methods`.
+pub fn methods(all: &[Method]) -> String {
+    let mut lines = Vec::new();
+    for kind in ["selector", "filter"] {
+        lines.push(format!("{kind}s:"));
+        for m in all.iter().filter(|m| m.kind == kind) {
+            let default = if m.info.name == curate_api::DEFAULT_METHOD { " [default]" } else { "" };
+            lines.push(format!("  {:<22} {}{default}", m.info.name, m.info.summary));
+        }
+        lines.push(String::new());
+    }
+    lines.push("curate methods NAME shows parameters, source and cost.".to_owned());
+    lines.join("\n")
+}
+
+/// `curate methods NAME`.
+pub fn method(m: &Method) -> String {
+    let mut lines = vec![format!("{} ({})", m.info.name, m.kind), String::new(), wrap(m.info.summary, 2), String::new()];
+    lines.push(format!("  source  {}", wrap(m.info.source, 10).trim_start()));
+    lines.push(format!("  cost    {}", wrap(m.info.cost, 10).trim_start()));
+    lines.push(String::new());
+    lines.push(if m.params.is_empty() { "  It takes no parameters.".to_owned() } else { "parameters (--set NAME=VALUE):".to_owned() });
+    for p in &m.params {
+        let default = if p.default.is_null() { "auto".to_owned() } else { p.default.to_string().replace('"', "") };
+        let range = match (p.min, p.max) {
+            (Some(a), Some(b)) => format!(", {a} to {b}"),
+            (Some(a), None) => format!(", at least {a}"),
+            (None, Some(b)) => format!(", at most {b}"),
+            (None, None) => String::new(),
+        };
+        lines.push(format!("  {} = {default}   ({}{range})", p.name, p.kind));
+        lines.push(wrap(&p.doc, 6));
+        lines.extend(p.choices.iter().filter(|c| !c.1.is_empty()).map(|(name, doc)| format!("{}{name}: {}", " ".repeat(8), wrap(doc, 10).trim_start())));
+    }
+    lines.join("\n")
+}
+
+fn wrap(text: &str, indent: usize) -> String {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let last = lines.len() - 1;
+        if !lines[last].is_empty() && lines[last].chars().count() + word.chars().count() + indent >= 100 {
+            lines.push(word.to_owned());
+        } else {
+            if !lines[last].is_empty() {
+                lines[last].push(' ');
+            }
+            lines[last].push_str(word);
+        }
+    }
+    lines.iter().map(|l| format!("{}{l}", " ".repeat(indent))).collect::<Vec<_>>().join("\n")
+}
+
+/// `curate verify`.
+pub fn checks(all: &[Check]) -> String {
+    let line = |c: &Check| format!("{} {}{}", if c.ok { "ok      " } else { "DIFFERS " }, c.what, if c.ok { String::new() } else { format!(": {}", c.detail) });
+    all.iter().map(line).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,9 @@
+//! Stories through the built binary: what a user types, and what must come of it.
+
+mod interrupted;
+mod methods;
+mod outputs;
+mod refusals;
+mod same;
+mod story;
+mod tables;

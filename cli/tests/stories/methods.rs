@@ -1,0 +1,79 @@
+//! Every registered method does its work on real rows, and says what it is.
+
+use crate::story::{Story, sample, selected};
+use crate::tables;
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+/// Names of the methods of one kind.
+fn named(story: &Story, kind: &str) -> Vec<String> {
+    let listed = story.curate(&["methods", "--json"]).json();
+    let all = listed.as_array().or_else(|| listed["methods"].as_array()).expect("a list of methods").clone();
+    let text = |method: &Value, key: &str| method[key].as_str().unwrap_or_default().to_owned();
+    all.iter().filter(|m| text(m, "kind") == kind).map(|m| text(m, "name")).collect()
+}
+
+#[test]
+fn every_method_meets_its_budget() {
+    let story = Story::new();
+    let input = story.at("scored.parquet");
+    tables::write(&input, &tables::with_quality(&tables::read(&sample()), 0.5));
+    let methods = named(&story, "selector");
+    assert!(methods.len() >= 4, "{methods:?}");
+    for method in methods {
+        let out = story.at(&format!("{method}.parquet"));
+        let more = ["--budget", "40", "--method", &method, "--quality", "column:quality"];
+        assert_eq!(selected(&story.select(&input, &out, &more)), 40, "{method}");
+        let rows = tables::integers(&tables::read(&out), "curate_row");
+        assert_eq!(rows.iter().collect::<BTreeSet<_>>().len(), 40, "{method} chose a row twice");
+        assert!(rows.iter().all(|&row| row < 2000), "{method} chose a row that is not there");
+    }
+}
+
+#[test]
+fn every_filter_runs_before_a_method() {
+    let story = Story::new();
+    for filter in named(&story, "filter") {
+        let out = story.at(&format!("{filter}.parquet"));
+        let summary = story.select(&sample(), &out, &["--budget", "40", "--method", "random", "--filter", &filter]);
+        assert_eq!(selected(&summary), 40, "{filter}");
+    }
+}
+
+#[test]
+fn every_method_describes_itself() {
+    let story = Story::new();
+    for method in named(&story, "selector").into_iter().chain(named(&story, "filter")) {
+        let described = story.curate(&["methods", &method, "--json"]).json();
+        assert!(described.to_string().contains(&method));
+        let said = story.curate(&["methods", &method]).ok();
+        assert!(said.stdout.contains(&method) || said.stderr.contains(&method), "{method}");
+    }
+    let unknown = story.curate(&["methods", "kmeans-qualty"]);
+    unknown.refused("unknown method", &[2]);
+    assert!(unknown.stderr.contains("kmeans-quality"), "the hint names the methods: {}", unknown.stderr);
+}
+
+#[test]
+fn methods_of_variety_find_every_planted_topic() {
+    let story = Story::new();
+    let corpus = curate_datasets::planted(400, 5, 7).expect("a corpus");
+    let input = story.at("planted.parquet");
+    tables::write(&input, &corpus.batch);
+    for method in ["kmeans-quality", "k-center", "facility-location"] {
+        let out = story.at(&format!("{method}.parquet"));
+        story.select(&input, &out, &["--budget", "40", "--method", method]);
+        let rows = tables::integers(&tables::read(&out), "curate_row");
+        let found: BTreeSet<usize> = rows.iter().map(|&row| corpus.topics[usize::try_from(row).expect("a row")]).collect();
+        assert_eq!(found.len(), 5, "{method} missed a topic: {found:?}");
+    }
+}
+
+/// `just docs` writes the page.
+#[test]
+fn the_page_of_methods_is_current() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/methods.md");
+    let Ok(written) = std::fs::read_to_string(page) else { return };
+    let current = Story::new().curate(&["methods", "--markdown"]).ok().stdout;
+    assert!(written.trim_end() == current.trim_end(), "docs/methods.md is out of date: run 'just docs'");
+}
