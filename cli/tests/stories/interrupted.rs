@@ -25,7 +25,8 @@ fn start(story: &Story, input: &str, out: &str) -> Child {
 fn killed_and_run_again() {
     let story = Story::new();
     let (input, out) = (corpus(&story), story.at("out.parquet"));
-    let undisturbed = story.select(&input, &story.at("calm.parquet"), &["--budget", "1%", "--cache", &story.at("calm")]);
+    let undisturbed =
+        story.select(&input, &story.at("calm.parquet"), &["--budget", "1%", "--cache", &story.at("calm")]);
     for millis in [20, 80, 200, 500, 1200] {
         let mut child = start(&story, &input, &out);
         sleep(Duration::from_millis(millis));

@@ -64,7 +64,8 @@ fn methods_of_variety_find_every_planted_topic() {
         let out = story.at(&format!("{method}.parquet"));
         story.select(&input, &out, &["--budget", "40", "--method", method]);
         let rows = tables::integers(&tables::read(&out), "curate_row");
-        let found: BTreeSet<usize> = rows.iter().map(|&row| corpus.topics[usize::try_from(row).expect("a row")]).collect();
+        let found: BTreeSet<usize> =
+            rows.iter().map(|&row| corpus.topics[usize::try_from(row).expect("a row")]).collect();
         assert_eq!(found.len(), 5, "{method} missed a topic: {found:?}");
     }
 }

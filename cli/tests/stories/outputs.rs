@@ -86,16 +86,22 @@ fn verify_sees_a_changed_byte() {
 #[test]
 fn a_plan_and_a_manifest_run_again() {
     let story = Story::new();
-    let (cache, by_plan, by_flags, again) = (story.at("cache"), story.at("plan.parquet"), story.at("flags.parquet"), story.at("again.parquet"));
+    let (cache, by_plan, by_flags, again) =
+        (story.at("cache"), story.at("plan.parquet"), story.at("flags.parquet"), story.at("again.parquet"));
     let paths = serde_json::json!([sample()]).to_string();
-    let plan = format!("seed = 5\n[input]\npaths = {paths}\n[select]\nuse = \"kmeans-quality\"\nbudget = \"5%\"\n[output]\npath = {by_plan:?}\n");
+    let plan = format!(
+        "seed = 5\n[input]\npaths = {paths}\n[select]\nuse = \"kmeans-quality\"\nbudget = \"5%\"\n[output]\npath = {by_plan:?}\n"
+    );
     let plan = story.file("plan.toml", plan);
     let first = story.curate(&["run", &plan, "--json", "--cache", &cache]).json();
     let second = story.select(&sample(), &by_flags, &["--budget", "5%", "--seed", "5"]);
     let manifest = format!("{by_plan}.curate.json");
     let third = story.curate(&["run", &manifest, "-o", &again, "--json", "--cache", &cache]).json();
     assert_eq!((digest(&first), digest(&first)), (digest(&second), digest(&third)));
-    assert!(fs::read(&by_plan).expect("output") == fs::read(&again).expect("output"), "repeating the manifest gave other bytes");
+    assert!(
+        fs::read(&by_plan).expect("output") == fs::read(&again).expect("output"),
+        "repeating the manifest gave other bytes"
+    );
 }
 
 #[test]

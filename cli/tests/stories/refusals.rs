@@ -19,7 +19,22 @@ fn refuse(story: &Story, cases: &[(&str, &str, &[&str], &[i32])]) {
 
 #[test]
 fn bad_budgets() {
-    let all = ["0", "-1", "NaN", "5 percent", "", "0%", "101%", "-5%", "inf%", "NaN%", "1.5", "2001", "0tok", "99999999999999999999999"];
+    let all = [
+        "0",
+        "-1",
+        "NaN",
+        "5 percent",
+        "",
+        "0%",
+        "101%",
+        "-5%",
+        "inf%",
+        "NaN%",
+        "1.5",
+        "2001",
+        "0tok",
+        "99999999999999999999999",
+    ];
     let story = Story::new();
     for budget in all {
         let flag = format!("--budget={budget}");
@@ -40,16 +55,19 @@ fn bad_inputs() {
     let no_data = story.file("notes/readme.md", "nothing here").replace("/readme.md", "");
     let shapeless = story.file("shapeless.jsonl", "{\"n\": 1}\n{\"n\": 2}\n");
     let five = ["--budget", "1"].as_slice();
-    refuse(&story, &[
-        ("missing file", &missing, five, &[3, 5]),
-        ("empty parquet", &no_bytes, five, DATA),
-        ("empty jsonl", &no_lines, five, DATA),
-        ("truncated parquet", &truncated, five, &[3, 5]),
-        ("not a parquet file", &headless, five, DATA),
-        ("broken line", &broken, five, DATA),
-        ("folder without data", &no_data, five, DATA),
-        ("no text in the rows", &shapeless, five, USAGE_OR_DATA),
-    ]);
+    refuse(
+        &story,
+        &[
+            ("missing file", &missing, five, &[3, 5]),
+            ("empty parquet", &no_bytes, five, DATA),
+            ("empty jsonl", &no_lines, five, DATA),
+            ("truncated parquet", &truncated, five, &[3, 5]),
+            ("not a parquet file", &headless, five, DATA),
+            ("broken line", &broken, five, DATA),
+            ("folder without data", &no_data, five, DATA),
+            ("no text in the rows", &shapeless, five, USAGE_OR_DATA),
+        ],
+    );
 }
 
 #[test]
@@ -59,27 +77,40 @@ fn bad_settings() {
     tables::write(&nan, &tables::with_quality(&tables::read(&sample()), f32::NAN));
     let sample = sample();
     let nowhere = story.at("no-such-model");
-    refuse(&story, &[
-        ("no budget", &sample, &[], USAGE),
-        ("unknown method", &sample, &["--budget", "5%", "--method", "kmeans-qualty"], USAGE),
-        ("unknown filter", &sample, &["--budget", "5%", "--filter", "nothing"], USAGE),
-        ("unknown parameter", &sample, &["--budget", "5%", "--set", "no_such_thing=1"], USAGE),
-        ("parameter without value", &sample, &["--budget", "5%", "--set", "k"], USAGE),
-        ("parameter of another type", &sample, &["--budget", "5%", "--set", "k=many"], USAGE),
-        ("unknown flag", &sample, &["--budget", "5%", "--bugdet"], USAGE),
-        ("unknown format", &sample, &["--budget", "5%", "--format", "alpacca"], USAGE),
-        ("predicate over a missing column", &sample, &["--budget", "5%", "--where", "nothing = 1"], USAGE),
-        ("predicate that is no SQL", &sample, &["--budget", "5%", "--where", "source ="], USAGE),
-        ("predicate that keeps nothing", &sample, &["--budget", "5", "--where", "source = 'none'"], USAGE_OR_DATA),
-        ("quality from a missing column", &sample, &["--budget", "5%", "--quality", "column:nothing"], USAGE_OR_DATA),
-        ("quality from text", &sample, &["--budget", "5%", "--quality", "column:source"], USAGE_OR_DATA),
-        ("quality that is no number", &nan, &["--budget", "5%", "--quality", "column:quality"], DATA),
-        ("embeddings from a missing column", &sample, &["--budget", "5%", "--embedder", "column:nothing"], USAGE_OR_DATA),
-        ("no such model", &sample, &["--budget", "5%", "--embedder", &nowhere], &[2, 3, 4, 5]),
-        ("no such card", &sample, &["--budget", "5%", "--device", "cuda:99"], &[2, 4]),
-        ("no threads", &sample, &["--budget", "5%", "--threads", "0"], USAGE),
-        ("memory in words", &sample, &["--budget", "5%", "--memory", "lots"], USAGE),
-    ]);
+    refuse(
+        &story,
+        &[
+            ("no budget", &sample, &[], USAGE),
+            ("unknown method", &sample, &["--budget", "5%", "--method", "kmeans-qualty"], USAGE),
+            ("unknown filter", &sample, &["--budget", "5%", "--filter", "nothing"], USAGE),
+            ("unknown parameter", &sample, &["--budget", "5%", "--set", "no_such_thing=1"], USAGE),
+            ("parameter without value", &sample, &["--budget", "5%", "--set", "k"], USAGE),
+            ("parameter of another type", &sample, &["--budget", "5%", "--set", "k=many"], USAGE),
+            ("unknown flag", &sample, &["--budget", "5%", "--bugdet"], USAGE),
+            ("unknown format", &sample, &["--budget", "5%", "--format", "alpacca"], USAGE),
+            ("predicate over a missing column", &sample, &["--budget", "5%", "--where", "nothing = 1"], USAGE),
+            ("predicate that is no SQL", &sample, &["--budget", "5%", "--where", "source ="], USAGE),
+            ("predicate that keeps nothing", &sample, &["--budget", "5", "--where", "source = 'none'"], USAGE_OR_DATA),
+            (
+                "quality from a missing column",
+                &sample,
+                &["--budget", "5%", "--quality", "column:nothing"],
+                USAGE_OR_DATA,
+            ),
+            ("quality from text", &sample, &["--budget", "5%", "--quality", "column:source"], USAGE_OR_DATA),
+            ("quality that is no number", &nan, &["--budget", "5%", "--quality", "column:quality"], DATA),
+            (
+                "embeddings from a missing column",
+                &sample,
+                &["--budget", "5%", "--embedder", "column:nothing"],
+                USAGE_OR_DATA,
+            ),
+            ("no such model", &sample, &["--budget", "5%", "--embedder", &nowhere], &[2, 3, 4, 5]),
+            ("no such card", &sample, &["--budget", "5%", "--device", "cuda:99"], &[2, 4]),
+            ("no threads", &sample, &["--budget", "5%", "--threads", "0"], USAGE),
+            ("memory in words", &sample, &["--budget", "5%", "--memory", "lots"], USAGE),
+        ],
+    );
 }
 
 #[test]

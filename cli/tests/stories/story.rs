@@ -26,7 +26,8 @@ impl Said {
     #[track_caller]
     pub(crate) fn json(self) -> Value {
         let said = self.ok();
-        serde_json::from_str(&said.stdout).unwrap_or_else(|e| panic!("stdout is not one JSON document: {e}\n{}", said.stdout))
+        serde_json::from_str(&said.stdout)
+            .unwrap_or_else(|e| panic!("stdout is not one JSON document: {e}\n{}", said.stdout))
     }
 
     /// The run was refused with one of `codes`, in words and with a hint.
@@ -79,8 +80,12 @@ impl Story {
     /// Run the binary with `input` on its standard input.
     pub(crate) fn curate_reading(&self, args: &[&str], input: &[u8]) -> Said {
         let mut command = self.command(args);
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
         child.stdin.take().expect("a pipe").write_all(input).expect("the binary reads its input");
         answer(child.wait_with_output().expect("the binary ends"))
     }

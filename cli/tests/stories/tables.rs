@@ -27,7 +27,8 @@ pub(crate) fn write(path: &str, batch: &RecordBatch) {
 
 /// The table with a numeric column `quality`, whose first value is `first`.
 pub(crate) fn with_quality(batch: &RecordBatch, first: f32) -> RecordBatch {
-    let score = |row: usize| if row == 0 { first } else { f32::from(u16::try_from(row * 7919 % 1000).unwrap_or(0)) / 1000.0 };
+    let score =
+        |row: usize| if row == 0 { first } else { f32::from(u16::try_from(row * 7919 % 1000).unwrap_or(0)) / 1000.0 };
     let quality = Float32Array::from_iter_values((0..batch.num_rows()).map(score));
     let mut fields: Vec<Arc<Field>> = batch.schema().fields().iter().cloned().collect();
     fields.push(Arc::new(Field::new("quality", DataType::Float32, false)));

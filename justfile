@@ -1,0 +1,32 @@
+# Recipes of the house; `just` alone lists them.
+
+_default:
+    @just --list --unsorted
+
+# Formatting, lints and tests: what must pass before a change is proposed
+check:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets
+    cargo test --workspace
+
+# All tests
+test:
+    cargo test --workspace
+
+# The binary, optimised: target/release/curate
+build:
+    cargo build --release
+
+# The binary as it is shipped: target/dist/curate
+build-dist:
+    cargo build --profile dist
+
+# The generated reference of methods
+docs:
+    mkdir -p docs
+    cargo run --release -- methods --markdown > docs/methods.md.new
+    mv docs/methods.md.new docs/methods.md
+
+# Licences, advisories and sources of all dependencies (needs cargo-deny)
+deny:
+    cargo deny check

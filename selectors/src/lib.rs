@@ -1,0 +1,34 @@
+//! Choosing rows: one file an algorithm, one line here for each. A selector reads columns of the pool, never a model, and
+//! reaches numbers through the context's backend.
+
+pub mod allocate;
+mod cluster;
+mod clustering;
+pub mod draw;
+mod grouping;
+mod limit;
+mod neighbours;
+mod ranking;
+mod strata;
+mod vectors;
+
+pub use clustering::{ClusterParams, Clustering, auto_k, clusters};
+
+use curate_core::{Filter, Selector, register};
+
+register! {
+    /// The selectors, the default first.
+    dyn Selector, SELECTORS:
+    kmeans_quality::KMeansQuality,
+    random::Random,
+    length_matched_random::LengthMatchedRandom,
+    top_score::TopScore,
+    k_center::KCenter,
+    facility_location::FacilityLocation,
+}
+
+register! {
+    /// The filters, which drop rows before a selector sees them.
+    dyn Filter, FILTERS:
+    semantic_dedup::SemanticDedup,
+}
