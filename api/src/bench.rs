@@ -105,9 +105,15 @@ fn kmeans(work: &Workload, ctx: &Ctx) -> Result<Measured> {
         return Err(Error::usage("bench/data", format!("k = {} does not fit {} rows", work.k, x.rows())));
     }
     let start: Vec<f32> = (0..work.k).flat_map(|j| x.row(j * x.rows() / work.k).to_vec()).collect();
-    let params = KMeansParams { max_iters: work.iterations, tol: 0.0, init: Init::Given(start), ..KMeansParams::new(work.k, work.seed) };
+    let params = KMeansParams {
+        max_iters: work.iterations,
+        tol: 0.0,
+        init: Init::Given(start),
+        ..KMeansParams::new(work.k, work.seed)
+    };
     let (seconds, found) = timed(work.repeats, || Ok(fit(ctx.backend(), x, None, &params, &|n| ctx.tick(n).is_ok())?))?;
-    let figures = json!({"n": x.rows(), "d": dim, "k": work.k, "iterations": found.iterations, "inertia": found.inertia});
+    let figures =
+        json!({"n": x.rows(), "d": dim, "k": work.k, "iterations": found.iterations, "inertia": found.inertia});
     Ok(measured(work, ctx, seconds, figures))
 }
 
@@ -149,8 +155,30 @@ fn texts(work: &Workload, ctx: &Ctx, embed: bool) -> Result<Measured> {
 /// A made-up sentence of 20 to 220 words out of a small vocabulary, the same for the same seed and row.
 fn sentence(ctx: &Ctx, row: u64) -> String {
     const WORDS: [&str; 24] = [
-        "the", "model", "answers", "a", "question", "about", "rivers", "and", "explains", "how", "to", "solve", "equations", "with", "two",
-        "unknown", "numbers,", "then", "writes", "short", "Python", "code;", "summarise", "recipe.",
+        "the",
+        "model",
+        "answers",
+        "a",
+        "question",
+        "about",
+        "rivers",
+        "and",
+        "explains",
+        "how",
+        "to",
+        "solve",
+        "equations",
+        "with",
+        "two",
+        "unknown",
+        "numbers,",
+        "then",
+        "writes",
+        "short",
+        "Python",
+        "code;",
+        "summarise",
+        "recipe.",
     ];
     let mut rng = ctx.rng("sentence", row);
     let words = 20 + rng.below(200);
@@ -167,7 +195,9 @@ fn vectors(work: &Workload, ctx: &Ctx) -> Result<(Vec<f32>, usize)> {
 
 /// Unit vectors around `rows / 500` planted centres.
 fn planted(work: &Workload, ctx: &Ctx) -> Vec<f32> {
-    let normal = |rng: &mut curate_core::Rng| ((-2.0 * rng.uniform().ln()).sqrt() * (std::f64::consts::TAU * rng.uniform()).cos()) as f32;
+    let normal = |rng: &mut curate_core::Rng| {
+        ((-2.0 * rng.uniform().ln()).sqrt() * (std::f64::consts::TAU * rng.uniform()).cos()) as f32
+    };
     let centres = (work.rows / 500).max(1);
     let row = |label: &str, i: u64| -> Vec<f32> {
         let mut rng = ctx.rng(label, i);
@@ -187,7 +217,10 @@ fn planted(work: &Workload, ctx: &Ctx) -> Vec<f32> {
 /// Read a little-endian f32 C-order matrix in NumPy's format.
 fn read_npy(path: &Path) -> Result<(Vec<f32>, usize)> {
     let bytes = std::fs::read(path)?;
-    let bad = |why: &str| Error::data("bench/data", format!("{}: {why}", path.display())).hint("save a C-order float32 matrix with numpy.save");
+    let bad = |why: &str| {
+        Error::data("bench/data", format!("{}: {why}", path.display()))
+            .hint("save a C-order float32 matrix with numpy.save")
+    };
     if bytes.len() < 12 || &bytes[..6] != b"\x93NUMPY" {
         return Err(bad("not a .npy file"));
     }
@@ -195,7 +228,8 @@ fn read_npy(path: &Path) -> Result<(Vec<f32>, usize)> {
         1 => (10, usize::from(u16::from_le_bytes([bytes[8], bytes[9]]))),
         _ => (12, u32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]) as usize),
     };
-    let header = bytes.get(start..start + length).map(String::from_utf8_lossy).ok_or_else(|| bad("its header is cut off"))?;
+    let header =
+        bytes.get(start..start + length).map(String::from_utf8_lossy).ok_or_else(|| bad("its header is cut off"))?;
     if !header.contains("'<f4'") || header.contains("'fortran_order': True") {
         return Err(bad("not float32 in C order"));
     }
@@ -208,4 +242,3 @@ fn read_npy(path: &Path) -> Result<(Vec<f32>, usize)> {
     }
     Ok((numbers, dim))
 }
-

@@ -1,10 +1,10 @@
 //! The content-addressed cache: one Arrow file an entry, named by a digest of all that decides its content. Entries appear
 //! whole or not at all, so that a killed run leaves only finished work and several runs may share one cache.
 
-use curate_core::{Error, Memo, Result, format_bytes};
 use arrow::array::RecordBatch;
 use arrow::ipc::reader::FileReader;
 use arrow::ipc::writer::FileWriter;
+use curate_core::{Error, Memo, Result, format_bytes};
 use serde::Serialize;
 use std::fs;
 use std::io::Cursor;
@@ -217,7 +217,11 @@ mod tests {
     use std::sync::Arc;
 
     fn batch() -> RecordBatch {
-        RecordBatch::try_from_iter([("a", Arc::new(UInt32Array::from(vec![1, 2])) as _), ("b", Arc::new(UInt32Array::from(vec![3, 4])) as _)]).unwrap()
+        RecordBatch::try_from_iter([
+            ("a", Arc::new(UInt32Array::from(vec![1, 2])) as _),
+            ("b", Arc::new(UInt32Array::from(vec![3, 4])) as _),
+        ])
+        .unwrap()
     }
 
     #[test]

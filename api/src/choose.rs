@@ -93,8 +93,11 @@ fn want(plan: &Plan, host: &Host, source: &Source, needs: &[Column]) -> Result<W
             "row" | "chars" => {}
             "score.quality" if want.quality.is_some() => {}
             "score.quality" => {
-                return Err(Error::usage("column/missing", format!("{} ranks rows by quality, and the plan gives none", plan.selection()?.name))
-                    .hint("name a numeric column: --quality column:NAME"));
+                return Err(Error::usage(
+                    "column/missing",
+                    format!("{} ranks rows by quality, and the plan gives none", plan.selection()?.name),
+                )
+                .hint("name a numeric column: --quality column:NAME"));
             }
             other => {
                 return Err(Error::usage("column/missing", format!("nobody provides the column '{other}'"))
@@ -118,7 +121,8 @@ fn provide_vectors(plan: &Plan, host: &Host, source: &Source, want: &mut Want) -
 fn quality_column(plan: &Plan, source: &Source) -> Result<Option<String>> {
     let Some(text) = &plan.quality else { return Ok(None) };
     let name = text.strip_prefix("column:").ok_or_else(|| {
-        Error::usage("quality/unknown", format!("quality '{text}' is not known")).hint("name a numeric column: --quality column:NAME")
+        Error::usage("quality/unknown", format!("quality '{text}' is not known"))
+            .hint("name a numeric column: --quality column:NAME")
     })?;
     if source.schema().field_with_name(name).is_err() {
         return Err(missing_column(source, name));

@@ -1,8 +1,8 @@
 //! Jobs that add columns for reuse: `curate embed` and `curate cluster` write the input with what they computed beside it.
 
+use crate::cache::PoolMemo;
 use crate::choose::{embedder, open};
 use crate::features::{Want, build};
-use crate::cache::PoolMemo;
 use crate::host::Host;
 use crate::plan::Plan;
 use arrow::array::{ArrayRef, Float32Array, RecordBatch, UInt32Array};
@@ -36,7 +36,9 @@ pub fn embed(plan: &Plan, host: &Host) -> Result<ColumnsDone> {
         let (source, pool, _) = embedded(plan, host, &ctx)?;
         let dim = pool.dim(&Column::EMBEDDING)?;
         let added = vec![pool.schema().field_with_name(Column::EMBEDDING.as_str())?.clone()];
-        let written = write_wide(plan, &source, &pool, &added, &ctx, &|chunk| Ok(vec![pool.chunk(chunk, &[&Column::EMBEDDING])?.column(0).clone()]))?;
+        let written = write_wide(plan, &source, &pool, &added, &ctx, &|chunk| {
+            Ok(vec![pool.chunk(chunk, &[&Column::EMBEDDING])?.column(0).clone()])
+        })?;
         Ok(done(&written, &added, [("dim".to_owned(), dim.into())].into_iter().collect()))
     })
 }
@@ -51,7 +53,10 @@ pub fn cluster(plan: &Plan, params: &ClusterParams, host: &Host) -> Result<Colum
         let (source, pool, digest) = embedded(plan, host, &ctx)?;
         let ctx = ctx.with_memo(Arc::new(PoolMemo::new(host.cache.clone(), digest)));
         let found = clusters(&pool, params, &ctx.child("select"))?;
-        let added = vec![Field::new("cluster", DataType::UInt32, false), Field::new("cluster_sq_dist", DataType::Float32, false)];
+        let added = vec![
+            Field::new("cluster", DataType::UInt32, false),
+            Field::new("cluster_sq_dist", DataType::Float32, false),
+        ];
         let written = write_wide(plan, &source, &pool, &added, &ctx, &|chunk| {
             let range = pool.chunk_range(chunk);
             let labels: ArrayRef = Arc::new(UInt32Array::from(found.labels[range.clone()].to_vec()));
@@ -62,9 +67,13 @@ pub fn cluster(plan: &Plan, params: &ClusterParams, host: &Host) -> Result<Colum
 }
 
 fn cluster_report(found: &Clustering) -> serde_json::Map<String, serde_json::Value> {
-    [("k".to_owned(), found.k.into()), ("inertia".to_owned(), found.inertia.into()), ("iterations".to_owned(), found.iterations.into())]
-        .into_iter()
-        .collect()
+    [
+        ("k".to_owned(), found.k.into()),
+        ("inertia".to_owned(), found.inertia.into()),
+        ("iterations".to_owned(), found.iterations.into()),
+    ]
+    .into_iter()
+    .collect()
 }
 
 fn done(written: &Written, added: &[Field], report: serde_json::Map<String, serde_json::Value>) -> ColumnsDone {
@@ -92,14 +101,25 @@ fn output(plan: &Plan) -> Result<OutputSpec> {
     if plan.output.path.is_empty() {
         return Err(Error::usage("output/missing", "no output is named").hint("add -o out.parquet"));
     }
-    Ok(OutputSpec { path: plan.output.path.clone(), overwrite: plan.output.overwrite, shard_rows: plan.output.shard_rows })
+    Ok(OutputSpec {
+        path: plan.output.path.clone(),
+        overwrite: plan.output.overwrite,
+        shard_rows: plan.output.shard_rows,
+    })
 }
 
 /// New columns of the rows of one chunk of the pool.
 type Columns<'a> = &'a dyn Fn(usize) -> Result<Vec<ArrayRef>>;
 
 /// Stream the input through with columns added; chunks of the pool are units of the source without the rows left out.
-fn write_wide(plan: &Plan, source: &Source, pool: &Pool, added: &[Field], ctx: &Ctx, columns: Columns<'_>) -> Result<Written> {
+fn write_wide(
+    plan: &Plan,
+    source: &Source,
+    pool: &Pool,
+    added: &[Field],
+    ctx: &Ctx,
+    columns: Columns<'_>,
+) -> Result<Written> {
     let ctx = ctx.child("write");
     ctx.progress().set_total(pool.rows() as u64);
     let schema = widened(source.schema(), added)?;

@@ -57,8 +57,10 @@ pub fn explain(output: &str, row: u64, host: &Host) -> Result<Explanation> {
         let ctx = host.ctx(manifest.plan.seed)?;
         let chosen = choose(prepare(&manifest.plan, host, &ctx)?, host, &ctx)?;
         if row >= chosen.source.rows() {
-            return Err(Error::usage("explain/row", format!("there is no row {row}"))
-                .hint(format!("rows are 0 to {}; the column curate_row of the output holds them", chosen.source.rows().saturating_sub(1))));
+            return Err(Error::usage("explain/row", format!("there is no row {row}")).hint(format!(
+                "rows are 0 to {}; the column curate_row of the output holds them",
+                chosen.source.rows().saturating_sub(1)
+            )));
         }
         answer(&chosen, row, &ctx)
     })
@@ -82,7 +84,11 @@ fn answer(chosen: &Chosen, row: u64, ctx: &Ctx) -> Result<Explanation> {
     for (name, judged, verdict) in &chosen.verdicts {
         let place = judged.binary_search(&row).ok().filter(|&p| !verdict.keep[p]);
         if let Some(place) = place {
-            let blocker = verdict.blocker.get(place).filter(|&&b| b != u64::MAX).map_or("another row".to_owned(), |b| format!("row {b}"));
+            let blocker = verdict
+                .blocker
+                .get(place)
+                .filter(|&&b| b != u64::MAX)
+                .map_or("another row".to_owned(), |b| format!("row {b}"));
             out.because.push(format!("Dropped by {name}: {}.", verdict.reason.replace("{blocker}", &blocker)));
         }
     }
@@ -117,7 +123,11 @@ fn describe_place(out: &mut Explanation, chosen: &Chosen, assessment: &Assessmen
     let place = assessment.place.get(at).copied().filter(|&p| p > 0);
     let Some(&group) = assessment.group.get(at) else {
         if let Some(place) = place.filter(|_| !out.kept) {
-            out.because.push(format!("Its place in the method's order was {place} of {}; the budget ended at {}.", assessment.row.len(), chosen.selection.picks.len()));
+            out.because.push(format!(
+                "Its place in the method's order was {place} of {}; the budget ended at {}.",
+                assessment.row.len(),
+                chosen.selection.picks.len()
+            ));
         }
         return;
     };
@@ -154,7 +164,9 @@ fn nearest(chosen: &Chosen, row: u64, position: usize, ctx: &Ctx) -> Result<Opti
     let positions: Vec<usize> = kept.iter().map(|k| k.0).collect();
     let others = pool.gather(&Column::EMBEDDING, &positions, ctx)?;
     let others = if positions.is_empty() { return Ok(None) } else { others.view()? };
-    let best = (0..others.rows()).map(|i| (cosine(&own, others.row(i)), i)).max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1)));
+    let best = (0..others.rows())
+        .map(|i| (cosine(&own, others.row(i)), i))
+        .max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1)));
     let Some((cosine, at)) = best else { return Ok(None) };
     let row = ids[kept[at].0];
     Ok(Some(Nearest { row, rank: kept[at].1, cosine, text: text_of(chosen, row)? }))

@@ -93,7 +93,8 @@ pub fn missing_rows(source: &Source, want: &Want, cache: &Cache) -> Result<u64> 
 /// Everything besides the bytes of a unit that decides which rows it has and what their text is.
 fn recipe(source: &Source) -> Result<Vec<u8>> {
     let spec = source.spec();
-    serde_json::to_vec(&(source.layout(), &spec.where_, spec.on_bad_row, spec.max_row_bytes, spec.embed_text)).map_err(|e| Error::data("plan/invalid", e.to_string()))
+    serde_json::to_vec(&(source.layout(), &spec.where_, spec.on_bad_row, spec.max_row_bytes, spec.embed_text))
+        .map_err(|e| Error::data("plan/invalid", e.to_string()))
 }
 
 fn stages(want: &Want) -> Vec<Stage> {
@@ -186,7 +187,9 @@ impl Builder<'_> {
         let column = data.batch.column_by_name(name).ok_or_else(|| missing_column(self.source, name))?;
         let place = || Location::file(&self.source.files()[unit.file].path).column(name);
         if !column.data_type().is_numeric() {
-            return Err(Error::data("column/type", format!("quality must be numbers, this is {}", column.data_type())).at(place()));
+            return Err(Error::data("column/type", format!("quality must be numbers, this is {}", column.data_type()))
+                .at(place())
+                .hint("name a numeric column with --quality column:NAME"));
         }
         let numbers = arrow::compute::cast(column, &DataType::Float32)?;
         let values = numbers.as_primitive::<Float32Type>();
@@ -215,14 +218,23 @@ impl Builder<'_> {
             for &stage in &self.stages {
                 digest.update(self.key(stage, unit).bytes()).update(&unit.first_row.to_le_bytes());
                 match stage {
-                    Stage::Quality => flat.quality.extend_from_slice(self.load(stage, unit)?.column(0).as_primitive::<Float32Type>().values()),
-                    Stage::Tokens => flat.tokens.extend_from_slice(self.load(stage, unit)?.column(0).as_primitive::<UInt32Type>().values()),
+                    Stage::Quality => flat
+                        .quality
+                        .extend_from_slice(self.load(stage, unit)?.column(0).as_primitive::<Float32Type>().values()),
+                    Stage::Tokens => flat
+                        .tokens
+                        .extend_from_slice(self.load(stage, unit)?.column(0).as_primitive::<UInt32Type>().values()),
                     Stage::Rows | Stage::Embed | Stage::Vectors => {}
                 }
             }
             if let Some(stage) = vectors.filter(|_| count > 0) {
                 let key = self.key(stage, unit);
-                sources.push(Arc::new(CachedVectors { cache: self.cache.clone(), kind: stage.kind(), key, rows: count }));
+                sources.push(Arc::new(CachedVectors {
+                    cache: self.cache.clone(),
+                    kind: stage.kind(),
+                    key,
+                    rows: count,
+                }));
             }
             ctx.tick(0)?;
         }
@@ -233,14 +245,24 @@ impl Builder<'_> {
         let pool = flat.attach(base, self.want)?;
         let digest = Key::of(&[digest.finalize().as_bytes()]);
         let cached_units = units.len() - computed;
-        Ok(Features { pool, digest, skipped_rows: flat.skipped, filtered_rows: flat.filtered, cached_units, computed_units: computed })
+        Ok(Features {
+            pool,
+            digest,
+            skipped_rows: flat.skipped,
+            filtered_rows: flat.filtered,
+            cached_units,
+            computed_units: computed,
+        })
     }
 
     fn vector_pool(&self, sources: Vec<Arc<dyn ChunkSource>>) -> Result<Pool> {
         let column = Column::EMBEDDING;
         let Some(first) = sources.first() else {
             let dim = self.want.embedder.as_ref().map_or(1, |e| e.dim());
-            return Pool::new(Arc::new(Schema::new(vec![Field::new(column.as_str(), list_type(dim), false)])), Vec::new());
+            return Pool::new(
+                Arc::new(Schema::new(vec![Field::new(column.as_str(), list_type(dim), false)])),
+                Vec::new(),
+            );
         };
         let schema = first.load(&[column.as_str()])?.schema();
         if self.want.vectors.is_some() {
@@ -256,22 +278,27 @@ fn check_dims(sources: &[Arc<dyn ChunkSource>], schema: &Schema) -> Result<()> {
     for source in sources {
         let found = source.load(&[Column::EMBEDDING.as_str()])?.schema();
         if found.field(0).data_type() != expected {
-            return Err(Error::data("embedding/length", format!("vectors differ in type or length: {} and {expected}", found.field(0).data_type()))
-                .hint("all vectors of the input must have the same length"));
+            return Err(Error::data(
+                "embedding/length",
+                format!("vectors differ in type or length: {} and {expected}", found.field(0).data_type()),
+            )
+            .hint("all vectors of the input must have the same length"));
         }
     }
     Ok(())
 }
 
 fn lost() -> Error {
-    Error::io("cache/lost", "a cache entry vanished or was damaged during the run").hint("run the command again; finished work is kept")
+    Error::io("cache/lost", "a cache entry vanished or was damaged during the run")
+        .hint("run the command again; finished work is kept")
 }
 
 /// The error for a column of the input that is not there.
 #[must_use]
 pub fn missing_column(source: &Source, name: &str) -> Error {
     let known: Vec<&str> = source.schema().fields().iter().map(|f| f.name().as_str()).collect();
-    Error::usage("column/missing", format!("the input has no column '{name}'")).hint(format!("columns: {}", known.join(", ")))
+    Error::usage("column/missing", format!("the input has no column '{name}'"))
+        .hint(format!("columns: {}", known.join(", ")))
 }
 
 fn list_type(dim: usize) -> DataType {
@@ -291,8 +318,10 @@ fn rows_batch(unit: &Unit, data: &UnitData, texts: &[curate_ingest::Rendered]) -
         ("filtered".to_owned(), data.filtered.to_string()),
     ]);
     let fields = vec![Field::new("local", DataType::UInt32, false), Field::new("chars", DataType::UInt32, false)];
-    let columns: Vec<ArrayRef> =
-        vec![Arc::new(local.collect::<UInt32Array>()), Arc::new(texts.iter().map(|t| t.chars).collect::<UInt32Array>())];
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(local.collect::<UInt32Array>()),
+        Arc::new(texts.iter().map(|t| t.chars).collect::<UInt32Array>()),
+    ];
     Ok(RecordBatch::try_new(Arc::new(Schema::new_with_metadata(fields, counts)), columns)?)
 }
 
@@ -304,7 +333,10 @@ fn embed_batch(embedder: Option<&dyn Embedder>, texts: &[curate_ingest::Rendered
     embedder.embed(&inputs, &mut values, ctx)?;
     let item = Arc::new(Field::new("item", DataType::Float32, false));
     let size = i32::try_from(dim).map_err(|_| Error::device("model/dim", "the embedding dimension is too large"))?;
-    single(Column::EMBEDDING.as_str(), Arc::new(FixedSizeListArray::try_new(item, size, Arc::new(Float32Array::from(values)), None)?))
+    single(
+        Column::EMBEDDING.as_str(),
+        Arc::new(FixedSizeListArray::try_new(item, size, Arc::new(Float32Array::from(values)), None)?),
+    )
 }
 
 fn tokens_batch(counter: Option<&dyn Embedder>, texts: &[curate_ingest::Rendered], ctx: &Ctx) -> Result<RecordBatch> {
@@ -329,7 +361,8 @@ impl Flat {
         let local = rows.column(0).as_primitive::<UInt32Type>().values();
         self.ids.extend(local.iter().map(|&l| unit.first_row + u64::from(l)));
         self.chars.extend_from_slice(rows.column(1).as_primitive::<UInt32Type>().values());
-        let count = |name: &str| rows.schema_ref().metadata().get(name).and_then(|v| v.parse::<u64>().ok()).unwrap_or(0);
+        let count =
+            |name: &str| rows.schema_ref().metadata().get(name).and_then(|v| v.parse::<u64>().ok()).unwrap_or(0);
         self.skipped += count("skipped");
         self.filtered += count("filtered");
     }

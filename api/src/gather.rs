@@ -49,7 +49,14 @@ pub fn output_schema(original: &Schema, plain: bool) -> Result<SchemaRef> {
 ///
 /// # Errors
 /// What reading or writing gives; `cancelled`.
-pub fn write_picks(source: &Source, selection: &Selection, plain: bool, sink: &mut dyn RowSink, scratch: &Path, ctx: &Ctx) -> Result<()> {
+pub fn write_picks(
+    source: &Source,
+    selection: &Selection,
+    plain: bool,
+    sink: &mut dyn RowSink,
+    scratch: &Path,
+    ctx: &Ctx,
+) -> Result<()> {
     let ctx = ctx.child("write");
     let schema = output_schema(source.schema(), plain)?;
     let buckets = Buckets::plan(source, selection, &ctx);
@@ -65,7 +72,14 @@ pub fn write_picks(source: &Source, selection: &Selection, plain: bool, sink: &m
     Ok(())
 }
 
-fn write_bucket(rows: &RecordBatch, first: usize, added: Option<&RecordBatch>, schema: &SchemaRef, sink: &mut dyn RowSink, ctx: &Ctx) -> Result<()> {
+fn write_bucket(
+    rows: &RecordBatch,
+    first: usize,
+    added: Option<&RecordBatch>,
+    schema: &SchemaRef,
+    sink: &mut dyn RowSink,
+    ctx: &Ctx,
+) -> Result<()> {
     for start in (0..rows.num_rows()).step_by(WRITE_ROWS) {
         let len = WRITE_ROWS.min(rows.num_rows() - start);
         let mut columns: Vec<ArrayRef> = rows.slice(start, len).columns().to_vec();
@@ -122,8 +136,11 @@ impl Buckets {
         }
         let found: usize = buckets.iter().map(|b| b.ranks.len()).sum();
         if found != selection.picks.len() {
-            return Err(Error::data("input/changed", format!("{found} of {} picks found when reading the input again", selection.picks.len()))
-                .hint("the input changed during the run; run the command again"));
+            return Err(Error::data(
+                "input/changed",
+                format!("{found} of {} picks found when reading the input again", selection.picks.len()),
+            )
+            .hint("the input changed during the run; run the command again"));
         }
         Ok(buckets)
     }

@@ -45,7 +45,8 @@ impl Host {
     /// What `work` gives, or `host/threads` when the pool cannot be made.
     pub fn install<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads).build().map_err(|e| {
-            curate_core::Error::usage("host/threads", format!("cannot start {} threads: {e}", self.threads)).hint("use fewer --threads")
+            curate_core::Error::usage("host/threads", format!("cannot start {} threads: {e}", self.threads))
+                .hint("use fewer --threads")
         })?;
         pool.install(work)
     }
@@ -91,4 +92,3 @@ pub fn local(folder: &std::path::Path) -> Result<Host> {
         cancel: Cancel::default(),
     })
 }
-

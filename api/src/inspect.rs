@@ -107,7 +107,16 @@ impl Distribution {
         let sum: u64 = values.iter().map(|&v| u64::from(v)).sum();
         let mut histogram = vec![0; (32 - max.leading_zeros()) as usize + 1];
         values.iter().for_each(|v| histogram[(32 - v.leading_zeros()) as usize] += 1);
-        Self { min: values[0], p50: at(0.5), p90: at(0.9), p99: at(0.99), max, mean: sum as f64 / values.len() as f64, sum, histogram }
+        Self {
+            min: values[0],
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            max,
+            mean: sum as f64 / values.len() as f64,
+            sum,
+            histogram,
+        }
     }
 }
 
@@ -170,7 +179,8 @@ fn count_unit(source: &Source, unit: &Unit, counter: &dyn Embedder, tally: &mut 
         for turn in &conversation.turns {
             *tally.roles.entry(turn.role.name().to_owned()).or_default() += 1;
         }
-        let learns = conversation.turns.iter().any(|t| t.trained && t.role == Role::Assistant && !t.text.trim().is_empty());
+        let learns =
+            conversation.turns.iter().any(|t| t.trained && t.role == Role::Assistant && !t.text.trim().is_empty());
         tally.zero_label += u64::from(!learns && !conversation.plain);
     }
     tally.skipped += data.skipped.len() as u64;
@@ -213,7 +223,9 @@ fn report(source: &Source, mut tally: Tally, samples: Vec<Sample>) -> Inspection
     Inspection {
         layout: source.layout().to_string(),
         files: source.files().iter().map(|f| FileLine { path: f.path.clone(), rows: f.rows, bytes: f.bytes }).collect(),
-        columns: fields.map(|(f, &nulls)| ColumnLine { name: f.name().clone(), kind: f.data_type().to_string(), nulls }).collect(),
+        columns: fields
+            .map(|(f, &nulls)| ColumnLine { name: f.name().clone(), kind: f.data_type().to_string(), nulls })
+            .collect(),
         rows: source.rows(),
         filtered_rows: tally.filtered,
         skipped_rows: tally.skipped,

@@ -18,7 +18,9 @@ mod verify;
 
 pub use choose::{Chosen, Prepared, choose, prepare};
 pub use columns::{ColumnsDone, cluster, embed};
-pub use curate_core::{Budget, Cancel, Error, Location, Memory, Progress, Result, Room, Snapshot, format_bytes, parse_bytes};
+pub use curate_core::{
+    Budget, Cancel, Error, Location, Memory, Progress, Result, Room, Snapshot, format_bytes, parse_bytes,
+};
 pub use curate_embed::HubOptions;
 pub use curate_ingest::{Format, InputSpec, OnBadRow};
 pub use curate_selectors::ClusterParams;

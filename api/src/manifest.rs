@@ -116,8 +116,10 @@ pub fn read_manifest(output: &str) -> Result<Manifest> {
         Error::io("manifest/missing", format!("cannot read {}: {e}", path.display()))
             .hint("give the output of 'curate select'; its manifest must lie beside it")
     })?;
-    serde_json::from_str(&text)
-        .map_err(|e| Error::data("manifest/invalid", format!("{}: {e}", path.display())).hint("the file was changed or written by another version"))
+    serde_json::from_str(&text).map_err(|e| {
+        Error::data("manifest/invalid", format!("{}: {e}", path.display()))
+            .hint("the file was changed or written by another version")
+    })
 }
 
 /// Digest of all that a selection says.

@@ -114,9 +114,11 @@ impl Plan {
         serde_json::from_value(merged).map_err(|e| {
             let text = e.to_string();
             if text.contains("budget") && text.contains("must") || text.starts_with("budget") {
-                return Error::usage("budget/invalid", text).hint("write a row count (500), a share (5%) or tokens (2Mtok)");
+                return Error::usage("budget/invalid", text)
+                    .hint("write a row count (500), a share (5%) or tokens (2Mtok)");
             }
-            Error::usage("plan/invalid", text).hint("keys and their meaning: 'curate run --help'; methods: 'curate methods'")
+            Error::usage("plan/invalid", text)
+                .hint("keys and their meaning: 'curate run --help'; methods: 'curate methods'")
         })
     }
 
@@ -126,7 +128,8 @@ impl Plan {
     /// `plan/no-select` when there is none.
     pub fn selection(&self) -> Result<&SelectPlan> {
         self.select.as_ref().ok_or_else(|| {
-            Error::usage("plan/no-select", "the plan has no [select] section").hint("add [select] with use = \"kmeans-quality\" and budget = \"5%\"")
+            Error::usage("plan/no-select", "the plan has no [select] section")
+                .hint("add [select] with use = \"kmeans-quality\" and budget = \"5%\"")
         })
     }
 }
@@ -166,7 +169,10 @@ mod tests {
     #[test]
     fn unknown_keys_and_bad_budgets_are_refused() {
         assert_eq!(Plan::from_layers([json!({"sead": 1})]).unwrap_err().code(), "plan/invalid");
-        assert_eq!(Plan::from_layers([json!({"select": {"budget": "5 percent"}})]).unwrap_err().code(), "budget/invalid");
+        assert_eq!(
+            Plan::from_layers([json!({"select": {"budget": "5 percent"}})]).unwrap_err().code(),
+            "budget/invalid"
+        );
         assert_eq!(Plan::from_toml("seed = [").unwrap_err().code(), "plan/invalid");
     }
 }

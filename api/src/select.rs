@@ -1,7 +1,7 @@
 //! The main job: from a plan to a written selection with its manifest.
 
-use crate::choose::{Chosen, Prepared, choose, prepare};
 use crate::cache::CODE_VERSION;
+use crate::choose::{Chosen, Prepared, choose, prepare};
 use crate::features::missing_rows;
 use crate::gather::{output_schema, write_picks};
 use crate::host::{Host, peak_rss_bytes};
@@ -88,7 +88,11 @@ fn output_spec(plan: &Plan) -> Result<OutputSpec> {
     if plan.output.path.is_empty() {
         return Err(Error::usage("output/missing", "no output is named").hint("add -o picks.parquet"));
     }
-    Ok(OutputSpec { path: plan.output.path.clone(), overwrite: plan.output.overwrite, shard_rows: plan.output.shard_rows })
+    Ok(OutputSpec {
+        path: plan.output.path.clone(),
+        overwrite: plan.output.overwrite,
+        shard_rows: plan.output.shard_rows,
+    })
 }
 
 /// Digest over all units of an input, in order.
@@ -115,7 +119,11 @@ fn manifest(plan: &Plan, chosen: &Chosen, written: &Written, cost: Cost) -> Resu
         plan: plan.clone(),
         layout: source.layout().to_string(),
         input_digest: input_digest(source),
-        inputs: source.files().iter().map(|f| InputRecord { path: f.path.clone(), rows: f.rows, bytes: f.bytes }).collect(),
+        inputs: source
+            .files()
+            .iter()
+            .map(|f| InputRecord { path: f.path.clone(), rows: f.rows, bytes: f.bytes })
+            .collect(),
         model: model.clone(),
         counts: Counts {
             input_rows: source.rows(),
@@ -166,9 +174,15 @@ impl std::fmt::Display for Forecast {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         writeln!(f, "input     {} rows, {}", self.input_rows, self.layout)?;
         writeln!(f, "columns   {}", self.columns.join(", "))?;
-        let selected = self.selected_rows.map_or("as many rows as the tokens allow".to_owned(), |n| format!("{n} rows"));
+        let selected =
+            self.selected_rows.map_or("as many rows as the tokens allow".to_owned(), |n| format!("{n} rows"));
         writeln!(f, "select    {selected}")?;
-        writeln!(f, "compute   {} rows not in the cache, vectors {}", self.rows_to_compute, format_bytes(self.vector_bytes))?;
+        writeln!(
+            f,
+            "compute   {} rows not in the cache, vectors {}",
+            self.rows_to_compute,
+            format_bytes(self.vector_bytes)
+        )?;
         write!(f, "expect    about {} of memory, about {:.0} s", format_bytes(self.memory_bytes), self.seconds)
     }
 }

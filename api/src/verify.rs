@@ -53,13 +53,18 @@ fn check_files(output: &str, manifest: &Manifest) -> Result<Vec<Check>> {
         .map(|file| {
             let path = folder.join(&file.path);
             let found = digest_file(&path)?;
-            Ok(Check::new(format!("file {}", file.path), found == file.blake3, "its bytes are not those that were written"))
+            Ok(Check::new(
+                format!("file {}", file.path),
+                found == file.blake3,
+                "its bytes are not those that were written",
+            ))
         })
         .collect()
 }
 
 fn digest_file(path: &Path) -> Result<String> {
-    let file = File::open(path).map_err(|e| Error::io("output/missing", format!("cannot read {}: {e}", path.display())).because(e))?;
+    let file = File::open(path)
+        .map_err(|e| Error::io("output/missing", format!("cannot read {}: {e}", path.display())).because(e))?;
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(file)?;
     Ok(hasher.finalize().to_hex().to_string())
@@ -78,7 +83,8 @@ fn replay(manifest: &Manifest, host: &Host) -> Result<Vec<Check>> {
     if !plan.output.path.ends_with('/') {
         std::fs::create_dir_all(&host.scratch)?;
         let folder = tempfile::tempdir_in(&host.scratch)?;
-        let name = Path::new(&plan.output.path).file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let name =
+            Path::new(&plan.output.path).file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         let path = folder.path().join(name).to_string_lossy().into_owned();
         let schema = output_schema(chosen.source.schema(), plan.output.plain)?;
         let mut sink = curate_ingest::create(&OutputSpec { path, overwrite: false, shard_rows: None }, schema)?;

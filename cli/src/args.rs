@@ -5,7 +5,12 @@ use serde_json::{Map, Value, json};
 
 /// Choose the fine-tuning data that matters, and say why each row was kept.
 #[derive(Parser, Debug)]
-#[command(name = "curate", version, about, after_help = "Start here:\n  curate inspect data.parquet\n  curate select --budget 5% data.parquet -o picks.parquet\n  curate explain picks.parquet --row 17")]
+#[command(
+    name = "curate",
+    version,
+    about,
+    after_help = "Start here:\n  curate inspect data.parquet\n  curate select --budget 5% data.parquet -o picks.parquet\n  curate explain picks.parquet --row 17"
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -19,8 +24,8 @@ pub struct Cli {
 #[derive(Args, Debug)]
 pub struct Machine {
     /// Worker threads; results do not depend on them [default: all cores]
-    #[arg(long, global = true, env = "CURATE_THREADS")]
-    pub threads: Option<usize>,
+    #[arg(long, global = true, env = "CURATE_THREADS", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
     /// Resident memory the run may use
     #[arg(long, global = true, env = "CURATE_MEMORY", default_value = "8GiB")]
     pub memory: String,
@@ -276,7 +281,8 @@ fn given<T: Into<Value>>(value: Option<T>) -> Option<Value> {
 impl InputArgs {
     /// The layer these flags make.
     pub fn layer(&self) -> curate_api::Result<Value> {
-        let map: Map<String, Value> = pairs(&self.map, "--map")?.into_iter().map(|(k, v)| (k, Value::String(v))).collect();
+        let map: Map<String, Value> =
+            pairs(&self.map, "--map")?.into_iter().map(|(k, v)| (k, Value::String(v))).collect();
         let max_row = self.max_row.as_deref().map(curate_api::parse_bytes).transpose()?;
         let input = layer([
             ("paths", (!self.paths.is_empty()).then(|| json!(self.paths))),
@@ -335,7 +341,10 @@ fn filter(text: &str) -> curate_api::Result<Value> {
 fn pairs(texts: &[String], flag: &str) -> curate_api::Result<Vec<(String, String)>> {
     let split = |text: &String| {
         let pair = text.split_once('=').map(|(k, v)| (k.trim().to_owned(), v.trim().to_owned()));
-        pair.ok_or_else(|| curate_api::Error::usage("flag/pair", format!("{flag} {text}: there is no '='")).hint(format!("write {flag} key=value")))
+        pair.ok_or_else(|| {
+            curate_api::Error::usage("flag/pair", format!("{flag} {text}: there is no '='"))
+                .hint(format!("write {flag} key=value"))
+        })
     };
     texts.iter().map(split).collect()
 }

@@ -79,7 +79,7 @@ impl Session {
             scratch: scratch.path().join("scratch"),
             hub: HubOptions::from_vars(variable),
             memory: Memory::limited(curate_api::parse_bytes(&machine.memory)?),
-            threads: machine.threads.unwrap_or(cores).max(1),
+            threads: machine.threads.map_or(cores, usize::from),
             device: machine.device.clone(),
             progress: Progress::root("run"),
             cancel: curate_api::Cancel::default(),
@@ -120,9 +120,13 @@ fn variable(name: &str) -> Option<String> {
 }
 
 fn default_cache() -> Result<PathBuf> {
-    let base = variable("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| variable("HOME").map(|h| Path::new(&h).join(".cache")));
-    base.map(|b| b.join("curate"))
-        .ok_or_else(|| Error::usage("cache/where", "there is no home folder for the cache").hint("name one with --cache or CURATE_CACHE, or use --no-cache"))
+    let base = variable("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| variable("HOME").map(|h| Path::new(&h).join(".cache")));
+    base.map(|b| b.join("curate")).ok_or_else(|| {
+        Error::usage("cache/where", "there is no home folder for the cache")
+            .hint("name one with --cache or CURATE_CACHE, or use --no-cache")
+    })
 }
 
 fn listen_for_interrupt(host: &Host) {
@@ -133,14 +137,17 @@ fn listen_for_interrupt(host: &Host) {
 fn plan(layers: Vec<Value>) -> Result<Plan> {
     let plan = Plan::from_layers(layers)?;
     if plan.input.paths.is_empty() {
-        return Err(Error::usage("input/missing", "no input is named").hint("name files, folders, globs or URLs, or - for JSON lines on standard input"));
+        return Err(Error::usage("input/missing", "no input is named")
+            .hint("name files, folders, globs or URLs, or - for JSON lines on standard input"));
     }
     Ok(plan)
 }
 
 fn read_plan(path: &str) -> Result<Value> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| Error::io("plan/missing", format!("cannot read {path}: {e}")).hint("name a plan (TOML) or the manifest of an earlier run"))?;
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        Error::io("plan/missing", format!("cannot read {path}: {e}"))
+            .hint("name a plan (TOML) or the manifest of an earlier run")
+    })?;
     match serde_json::from_str::<Value>(&text) {
         Ok(mut manifest) if manifest.get("plan").is_some() => Ok(manifest["plan"].take()),
         _ => Plan::from_toml(&text),
@@ -152,7 +159,9 @@ fn select(args: &SelectArgs, session: &Session) -> Result<ExitCode> {
     layers.extend(args.layers()?);
     let said_budget = layers.iter().any(|l| l.pointer("/select/budget").is_some());
     if !said_budget {
-        return Err(Error::usage("budget/missing", "no budget is given").hint("add --budget 5% (or 500 rows, or 2Mtok)"));
+        return Err(
+            Error::usage("budget/missing", "no budget is given").hint("add --budget 5% (or 500 rows, or 2Mtok)")
+        );
     }
     let plan = plan(layers)?;
     if args.dry_run {
@@ -180,7 +189,11 @@ fn report(manifest: &Manifest, session: &Session) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn columns(layers: &[Value], session: &Session, job: impl FnOnce(&Plan, &Host) -> Result<curate_api::ColumnsDone>) -> Result<ExitCode> {
+fn columns(
+    layers: &[Value],
+    session: &Session,
+    job: impl FnOnce(&Plan, &Host) -> Result<curate_api::ColumnsDone>,
+) -> Result<ExitCode> {
     let plan = plan(layers.to_vec())?;
     let done = session.shown(|host| job(&plan, host))?;
     session.say(&done, || format!("wrote {} rows with {} to {}", done.rows, done.columns.join(", "), plan.output.path))
@@ -214,8 +227,9 @@ fn cache(action: &CacheAction, session: &Session) -> Result<ExitCode> {
             })
         }
         CacheAction::Prune { older_than_days } => {
-            let age = Duration::try_from_secs_f64(older_than_days * 86_400.0)
-                .map_err(|_| Error::usage("cache/age", format!("{older_than_days} days is not an age")).hint("0 removes everything"))?;
+            let age = Duration::try_from_secs_f64(older_than_days * 86_400.0).map_err(|_| {
+                Error::usage("cache/age", format!("{older_than_days} days is not an age")).hint("0 removes everything")
+            })?;
             let removed = cache.prune(age)?;
             session.say(&removed, || removed.to_string())
         }
@@ -224,11 +238,20 @@ fn cache(action: &CacheAction, session: &Session) -> Result<ExitCode> {
 
 fn bench(args: BenchArgs, session: &Session) -> Result<ExitCode> {
     let BenchArgs { workload, n, d, k, iters, repeats, data, seed } = args;
-    let work = curate_api::bench::Workload { name: workload, rows: n, dim: d, k, iterations: iters, repeats, data, seed };
+    let work =
+        curate_api::bench::Workload { name: workload, rows: n, dim: d, k, iterations: iters, repeats, data, seed };
     let host = &session.host;
     let done = host.install(|| curate_api::bench::bench(&work, &host.ctx(seed)?))?;
     session.say(&done, || {
         let figures: Vec<String> = done.figures.iter().map(|(key, value)| format!("{key} {value}")).collect();
-        format!("{}: median {:.3} s, min {:.3} s, {} threads, {}; {}", done.workload, done.median_seconds, done.min_seconds, done.threads, done.backend, figures.join(", "))
+        format!(
+            "{}: median {:.3} s, min {:.3} s, {} threads, {}; {}",
+            done.workload,
+            done.median_seconds,
+            done.min_seconds,
+            done.threads,
+            done.backend,
+            figures.join(", ")
+        )
     })
 }

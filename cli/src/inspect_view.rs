@@ -21,7 +21,9 @@ impl Paint {
 pub fn inspection(found: &Inspection, paint: &Paint) -> String {
     let head = |text: &str| paint.on(BOLD, text);
     let mut lines = vec![format!("{}  {} rows in {} file(s)", head("INPUT"), found.rows, found.files.len())];
-    lines.extend(found.files.iter().take(8).map(|f| format!("  {} ({} rows, {})", f.path, f.rows, format_bytes(f.bytes))));
+    lines.extend(
+        found.files.iter().take(8).map(|f| format!("  {} ({} rows, {})", f.path, f.rows, format_bytes(f.bytes))),
+    );
     if found.files.len() > 8 {
         lines.push(format!("  ... and {} more", found.files.len() - 8));
     }
@@ -42,7 +44,11 @@ pub fn inspection(found: &Inspection, paint: &Paint) -> String {
     lines.push(format!("\n{}", head("HEALTH")));
     lines.extend(health(found, paint));
     for sample in &found.samples {
-        lines.push(format!("\n{}  {}", head(&format!("ROW {}", sample.row)), paint.on(DIM, "(what would be trained on is marked)")));
+        lines.push(format!(
+            "\n{}  {}",
+            head(&format!("ROW {}", sample.row)),
+            paint.on(DIM, "(what would be trained on is marked)")
+        ));
         lines.push(render(sample, paint));
     }
     lines.join("\n")
@@ -51,7 +57,11 @@ pub fn inspection(found: &Inspection, paint: &Paint) -> String {
 fn health(found: &Inspection, paint: &Paint) -> Vec<String> {
     let items = [
         (found.empty_rows, "rows with empty text", "drop them with --where, or check --map"),
-        (found.duplicate_rows, "rows repeat an earlier row exactly", "--filter semantic-dedup removes them and near copies"),
+        (
+            found.duplicate_rows,
+            "rows repeat an earlier row exactly",
+            "--filter semantic-dedup removes them and near copies",
+        ),
         (found.oversized_rows, "rows above 2048 tokens", "a trainer will cut them, or --where on length"),
         (found.zero_label_rows, "rows with nothing to train on", "check the response column (--map response=NAME)"),
         (found.skipped_rows, "rows skipped as unreadable", "run without --on-bad-row skip to see the first"),
@@ -62,7 +72,11 @@ fn health(found: &Inspection, paint: &Paint) -> Vec<String> {
         .map(|(count, what, hint)| match count {
             0 => format!("  {} no {what}", paint.on(GREEN, "ok")),
             n if hint.is_empty() => format!("  -- {n} {what}"),
-            n => format!("  {} {n} {what} ({:.1}%): {hint}", paint.on(YELLOW, "!!"), 100.0 * *n as f64 / found.rows.max(1) as f64),
+            n => format!(
+                "  {} {n} {what} ({:.1}%): {hint}",
+                paint.on(YELLOW, "!!"),
+                100.0 * *n as f64 / found.rows.max(1) as f64
+            ),
         })
         .collect()
 }

@@ -6,14 +6,21 @@ use curate_api::{Check, Explanation, Manifest, Method, format_bytes, manifest_pa
 pub fn manifest(m: &Manifest) -> String {
     let c = &m.counts;
     let mut lines = vec![format!("read      {} rows, {}", c.input_rows, m.layout)];
-    for (count, what) in [(c.filtered_rows, "excluded by --where"), (c.skipped_rows, "skipped as unreadable"), (c.dropped_rows, "dropped by filters")] {
+    for (count, what) in [
+        (c.filtered_rows, "excluded by --where"),
+        (c.skipped_rows, "skipped as unreadable"),
+        (c.dropped_rows, "dropped by filters"),
+    ] {
         if count > 0 {
             lines.push(format!("          {count} {what}"));
         }
     }
     let select = m.plan.select.as_ref();
     let (method, budget) = select.map_or((String::new(), String::new()), |s| (s.name.clone(), s.budget.to_string()));
-    lines.push(format!("chose     {} of {} rows with {method} (budget {budget}, seed {})", c.selected_rows, c.pool_rows, m.plan.seed));
+    lines.push(format!(
+        "chose     {} of {} rows with {method} (budget {budget}, seed {})",
+        c.selected_rows, c.pool_rows, m.plan.seed
+    ));
     if !m.groups.is_empty() {
         let used = m.groups.iter().filter(|g| g.picked_rows > 0).count();
         lines.push(format!("          from {used} of {} groups", m.groups.len()));
@@ -24,8 +31,19 @@ pub fn manifest(m: &Manifest) -> String {
         }
     }
     let bytes = m.outputs.iter().map(|o| o.bytes).sum();
-    lines.push(format!("wrote     {} ({}), manifest {}", m.plan.output.path, format_bytes(bytes), manifest_path(&m.plan.output.path).display()));
-    lines.push(format!("took      {:.1} s, peak memory {}, {} threads, {}", m.cost.seconds, format_bytes(m.cost.peak_rss_bytes), m.cost.threads, m.cost.backend));
+    lines.push(format!(
+        "wrote     {} ({}), manifest {}",
+        m.plan.output.path,
+        format_bytes(bytes),
+        manifest_path(&m.plan.output.path).display()
+    ));
+    lines.push(format!(
+        "took      {:.1} s, peak memory {}, {} threads, {}",
+        m.cost.seconds,
+        format_bytes(m.cost.peak_rss_bytes),
+        m.cost.threads,
+        m.cost.backend
+    ));
     lines.push(format!("next      curate explain {} --row N", m.plan.output.path));
     lines.join("\n")
 }
@@ -71,11 +89,16 @@ pub fn methods(all: &[Method]) -> String {
 
 /// `curate methods NAME`.
 pub fn method(m: &Method) -> String {
-    let mut lines = vec![format!("{} ({})", m.info.name, m.kind), String::new(), wrap(m.info.summary, 2), String::new()];
+    let mut lines =
+        vec![format!("{} ({})", m.info.name, m.kind), String::new(), wrap(m.info.summary, 2), String::new()];
     lines.push(format!("  source  {}", wrap(m.info.source, 10).trim_start()));
     lines.push(format!("  cost    {}", wrap(m.info.cost, 10).trim_start()));
     lines.push(String::new());
-    lines.push(if m.params.is_empty() { "  It takes no parameters.".to_owned() } else { "parameters (--set NAME=VALUE):".to_owned() });
+    lines.push(if m.params.is_empty() {
+        "  It takes no parameters.".to_owned()
+    } else {
+        "parameters (--set NAME=VALUE):".to_owned()
+    });
     for p in &m.params {
         let default = if p.default.is_null() { "auto".to_owned() } else { p.default.to_string().replace('"', "") };
         let range = match (p.min, p.max) {
@@ -86,7 +109,12 @@ pub fn method(m: &Method) -> String {
         };
         lines.push(format!("  {} = {default}   ({}{range})", p.name, p.kind));
         lines.push(wrap(&p.doc, 6));
-        lines.extend(p.choices.iter().filter(|c| !c.1.is_empty()).map(|(name, doc)| format!("{}{name}: {}", " ".repeat(8), wrap(doc, 10).trim_start())));
+        lines.extend(
+            p.choices
+                .iter()
+                .filter(|c| !c.1.is_empty())
+                .map(|(name, doc)| format!("{}{name}: {}", " ".repeat(8), wrap(doc, 10).trim_start())),
+        );
     }
     lines.join("\n")
 }
@@ -109,6 +137,13 @@ fn wrap(text: &str, indent: usize) -> String {
 
 /// `curate verify`.
 pub fn checks(all: &[Check]) -> String {
-    let line = |c: &Check| format!("{} {}{}", if c.ok { "ok      " } else { "DIFFERS " }, c.what, if c.ok { String::new() } else { format!(": {}", c.detail) });
+    let line = |c: &Check| {
+        format!(
+            "{} {}{}",
+            if c.ok { "ok      " } else { "DIFFERS " },
+            c.what,
+            if c.ok { String::new() } else { format!(": {}", c.detail) }
+        )
+    };
     all.iter().map(line).collect::<Vec<_>>().join("\n")
 }

@@ -2,7 +2,7 @@
 //!
 //! `RAYON_NUM_THREADS=1 cargo run --release -p curate-embed --example bench -- TEXTS.json [MODEL_FOLDER]`
 //!
-//! TEXTS.json is a list or lines of instruction rows (`instruction`, `input`, `output`); MODEL_FOLDER a MiniLM folder, whose
+//! TEXTS.json is a list or lines of instruction rows (`instruction`, `input`, `output`); `MODEL_FOLDER` a `MiniLM` folder, whose
 //! tokenizer.json also drives the comparison with the `tokenizers` crate.
 #![expect(clippy::unwrap_used, clippy::print_stdout, clippy::cast_precision_loss, reason = "a measuring tool")]
 

@@ -1,7 +1,7 @@
 //! Vectors of texts as the mean of stored token vectors: a few microseconds a text, no model to fetch.
 //!
 //! Formula: with token ids t1 .. tn of the text (cut at `max_tokens`, then without `[UNK]`), int8 rows q and scales s,
-//! v = (1/n) sum_i s[ti] q[ti] + bias, embedding = v / |v|.
+//! `v = (1/n) sum_i s[ti] q[ti] + bias, embedding = v / |v|`.
 //!
 //! Source: distilled sentence encoders without attention (model2vec, Minish Lab 2024); our table and its recipe are in `datasets/`.
 //! Deviation: the rows are int8 with one scale each; a learnt bias is added; a text without tokens has v = bias, and if v = 0
@@ -180,7 +180,9 @@ pub(crate) fn normalise(vector: &mut [f32]) {
     let norm = dot(vector, vector).sqrt();
     if norm > 0.0 && norm.is_finite() {
         let scale = 1.0 / norm;
-        vector.iter_mut().for_each(|x| *x *= scale);
+        for x in vector {
+            *x *= scale;
+        }
     } else if let Some((first, rest)) = vector.split_first_mut() {
         *first = 1.0;
         rest.fill(0.0);
@@ -199,6 +201,7 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "zeros and ones are exact")]
 mod tests {
     use super::*;
 

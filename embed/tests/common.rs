@@ -17,7 +17,7 @@ pub(crate) fn golden(name: &str) -> Option<serde_json::Value> {
     Some(serde_json::from_slice(&bytes).unwrap())
 }
 
-/// The folder of real MiniLM weights named by the test-only variable `CURATE_MINILM`.
+/// The folder of real `MiniLM` weights named by the test-only variable `CURATE_MINILM`.
 pub(crate) fn minilm() -> Option<PathBuf> {
     #[expect(clippy::disallowed_methods, reason = "a test-only switch")]
     let folder = std::env::var_os("CURATE_MINILM").map(PathBuf::from);

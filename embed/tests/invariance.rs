@@ -7,7 +7,7 @@ use curate_embed::{EmbedderChoice, OpenOptions, SentenceEncoder, open, static_en
 /// Texts of very different lengths, in no order.
 fn texts() -> Vec<String> {
     let word = |i: usize| ["river", "copper", "the", "Bread", "überall", "北京", "17", "a"][i * i % 8];
-    (0..60).map(|n| (0..(n * 37) % 140).map(|i| word(i + n)).collect::<Vec<_>>().join(" ")).collect()
+    (0..24).map(|n| (0..(n * 37) % 140).map(|i| word(i + n)).collect::<Vec<_>>().join(" ")).collect()
 }
 
 fn embed(encoder: &dyn Embedder, texts: &[&str]) -> Vec<f32> {

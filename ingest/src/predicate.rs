@@ -4,7 +4,7 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type, SchemaRef, UInt64Type};
 use curate_core::{Error, Location, Result};
-use polars::lazy::dsl::Expr;
+use polars::lazy::dsl::{AggExpr, Expr};
 use polars::prelude::{Column, DataFrame, IntoLazy, NamedFrom, Series};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -121,6 +121,8 @@ fn refuse_if_not_local(node: &Expr, sql: &str) -> Result<()> {
         | Expr::Cast { .. }
         | Expr::Ternary { .. }
         | Expr::KeepName(_) => true,
+        // The list of `x IN (...)`.
+        Expr::Agg(AggExpr::Implode { input, .. }) => matches!(input.as_ref(), Expr::Literal(_)),
         Expr::Function { function, .. } => {
             let name = function.to_string();
             ROW_LOCAL.contains(&name.as_str())

@@ -18,86 +18,88 @@ fn code(row: &str, change: impl FnOnce(&mut InputSpec)) -> &'static str {
     desk.read(&spec).unwrap_err().code()
 }
 
+/// Row, printed layout, what is embedded.
+const SHAPES: [(&str, &str, &str); 19] = [
+    (
+        r#"{"instruction":"i","input":"x","output":"o"}"#,
+        "alpaca: prompt=instruction+input, response=output (detected)",
+        "i\nx",
+    ),
+    (
+        r#"{"instruction":"i","input":"","output":"o","text":"t"}"#,
+        "alpaca: prompt=instruction+input, response=output (detected)",
+        "i",
+    ),
+    (
+        r#"{"system":"s","instruction":"i","output":"o","history":[["a","b"]]}"#,
+        "alpaca: system=system, history=history, prompt=instruction, response=output (detected)",
+        "s\na\ni",
+    ),
+    (
+        r#"{"instruction":"i","context":"c","response":"r","category":"k"}"#,
+        "instruction-response: prompt=instruction+context, response=response (detected)",
+        "i\nc",
+    ),
+    (
+        r#"{"conversations":[{"from":"human","value":"h"},{"from":"gpt","value":"g"}],"tools":"[]"}"#,
+        "sharegpt: messages=conversations, tools=tools (detected)",
+        "h",
+    ),
+    (
+        r#"{"prompt":"p","prompt_id":"1","messages":[{"role":"user","content":"u"},{"role":"assistant","content":"a"}]}"#,
+        "messages: messages=messages (detected)",
+        "u",
+    ),
+    (
+        r#"{"messages":[{"role":"user","content":[{"type":"text","text":"u"},{"type":"image","url":"z"}]}]}"#,
+        "messages: messages=messages (detected)",
+        "u",
+    ),
+    (r#"{"prompt":"p","completion":"c"}"#, "prompt-completion: prompt=prompt, response=completion (detected)", "p"),
+    (
+        r#"{"prompt":"p","chosen":"c","rejected":"r"}"#,
+        "prompt-completion: prompt=prompt, response=chosen (detected)",
+        "p",
+    ),
+    (
+        r#"{"prompt":[{"role":"user","content":"p"}],"completion":[{"role":"assistant","content":"c"}]}"#,
+        "prompt-completion: prompt=prompt, response=completion (detected)",
+        "p",
+    ),
+    (
+        r#"{"question":"q","answer":"a","rationale":"r"}"#,
+        "question-answer: prompt=question, response=rationale+answer (detected)",
+        "q",
+    ),
+    (
+        r#"{"problem":"q","answer":"a","solution":"s"}"#,
+        "question-answer: prompt=problem, response=solution+answer (detected)",
+        "q",
+    ),
+    (r#"{"problem":"q","solution":"s"}"#, "question-answer: prompt=problem, response=solution (detected)", "q"),
+    (
+        r#"{"system_prompt":"s","question":"q","response":"r"}"#,
+        "question-answer: system=system_prompt, prompt=question, response=response (detected)",
+        "s\nq",
+    ),
+    (
+        r#"{"data_source":"d","prompt":[{"role":"user","content":"p"}],"ability":"math","reward_model":{"style":"rule","ground_truth":"7"},"extra_info":{"i":1}}"#,
+        "verl: prompt=prompt (detected)",
+        "p",
+    ),
+    (r#"{"text":"t","id":3}"#, "text: text=text (detected)", "t"),
+    (r#"{"content":"t"}"#, "text: text=content (detected)", "t"),
+    (r#"{"question_id":1,"turns":["a","b"]}"#, "prompt-completion: prompt=turns (detected)", "a\nb"),
+    (
+        r#"{"instruction":"i","instances":[{"input":"x","output":"o"}]}"#,
+        "alpaca: prompt=instruction+instances[0].input, response=instances[0].output (detected)",
+        "i\nx",
+    ),
+];
+
 #[test]
 fn every_common_shape_is_found() {
-    let cases = [
-        (
-            r#"{"instruction":"i","input":"x","output":"o"}"#,
-            "alpaca: prompt=instruction+input, response=output (detected)",
-            "i\nx",
-        ),
-        (
-            r#"{"instruction":"i","input":"","output":"o","text":"t"}"#,
-            "alpaca: prompt=instruction+input, response=output (detected)",
-            "i",
-        ),
-        (
-            r#"{"system":"s","instruction":"i","output":"o","history":[["a","b"]]}"#,
-            "alpaca: system=system, history=history, prompt=instruction, response=output (detected)",
-            "s\na\ni",
-        ),
-        (
-            r#"{"instruction":"i","context":"c","response":"r","category":"k"}"#,
-            "instruction-response: prompt=instruction+context, response=response (detected)",
-            "i\nc",
-        ),
-        (
-            r#"{"conversations":[{"from":"human","value":"h"},{"from":"gpt","value":"g"}],"tools":"[]"}"#,
-            "sharegpt: messages=conversations, tools=tools (detected)",
-            "h",
-        ),
-        (
-            r#"{"prompt":"p","prompt_id":"1","messages":[{"role":"user","content":"u"},{"role":"assistant","content":"a"}]}"#,
-            "messages: messages=messages (detected)",
-            "u",
-        ),
-        (
-            r#"{"messages":[{"role":"user","content":[{"type":"text","text":"u"},{"type":"image","url":"z"}]}]}"#,
-            "messages: messages=messages (detected)",
-            "u",
-        ),
-        (r#"{"prompt":"p","completion":"c"}"#, "prompt-completion: prompt=prompt, response=completion (detected)", "p"),
-        (
-            r#"{"prompt":"p","chosen":"c","rejected":"r"}"#,
-            "prompt-completion: prompt=prompt, response=chosen (detected)",
-            "p",
-        ),
-        (
-            r#"{"prompt":[{"role":"user","content":"p"}],"completion":[{"role":"assistant","content":"c"}]}"#,
-            "prompt-completion: prompt=prompt, response=completion (detected)",
-            "p",
-        ),
-        (
-            r#"{"question":"q","answer":"a","rationale":"r"}"#,
-            "question-answer: prompt=question, response=rationale+answer (detected)",
-            "q",
-        ),
-        (
-            r#"{"problem":"q","answer":"a","solution":"s"}"#,
-            "question-answer: prompt=problem, response=solution+answer (detected)",
-            "q",
-        ),
-        (r#"{"problem":"q","solution":"s"}"#, "question-answer: prompt=problem, response=solution (detected)", "q"),
-        (
-            r#"{"system_prompt":"s","question":"q","response":"r"}"#,
-            "question-answer: system=system_prompt, prompt=question, response=response (detected)",
-            "s\nq",
-        ),
-        (
-            r#"{"data_source":"d","prompt":[{"role":"user","content":"p"}],"ability":"math","reward_model":{"style":"rule","ground_truth":"7"},"extra_info":{"i":1}}"#,
-            "verl: prompt=prompt (detected)",
-            "p",
-        ),
-        (r#"{"text":"t","id":3}"#, "text: text=text (detected)", "t"),
-        (r#"{"content":"t"}"#, "text: text=content (detected)", "t"),
-        (r#"{"question_id":1,"turns":["a","b"]}"#, "prompt-completion: prompt=turns (detected)", "a\nb"),
-        (
-            r#"{"instruction":"i","instances":[{"input":"x","output":"o"}]}"#,
-            "alpaca: prompt=instruction+instances[0].input, response=instances[0].output (detected)",
-            "i\nx",
-        ),
-    ];
-    for (row, layout, embed) in cases {
+    for (row, layout, embed) in SHAPES {
         assert_eq!(detect(row), (layout.to_owned(), embed.to_owned()), "{row}");
     }
 }

@@ -73,8 +73,8 @@ impl Desk {
 }
 
 fn utf8(columns: &[(&str, &[&str])]) -> RecordBatch {
-    let column = |(name, values): &(&str, &[&str])| (*name, Arc::new(StringArray::from(values.to_vec())) as ArrayRef);
-    RecordBatch::try_from_iter(columns.iter().map(column)).unwrap()
+    let array = |values: &[&str]| Arc::new(StringArray::from(values.to_vec())) as ArrayRef;
+    RecordBatch::try_from_iter(columns.iter().map(|(name, values)| (*name, array(values)))).unwrap()
 }
 
 fn strings(batch: &RecordBatch, column: &str) -> Vec<Option<String>> {

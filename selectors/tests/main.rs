@@ -15,5 +15,6 @@ mod suite {
     mod planted;
     mod pools;
     mod selectors;
+    mod streaming;
     mod tokens;
 }

@@ -8,13 +8,16 @@ const USAGE: &[i32] = &[2];
 const DATA: &[i32] = &[3];
 const USAGE_OR_DATA: &[i32] = &[2, 3];
 
-/// Try each case; none may leave anything in the folder of outputs.
+/// Try each case; none may leave anything in the folder of outputs. All that is wrong is said at once.
 fn refuse(story: &Story, cases: &[(&str, &str, &[&str], &[i32])]) {
     fs::create_dir_all(story.at("out")).expect("a new folder");
+    let mut wrong = Vec::new();
     for (name, input, more, codes) in cases {
-        story.try_select(input, &story.at("out/picks.parquet"), more).refused(name, codes);
-        assert!(story.names("out").is_empty(), "{name}: left {:?}", story.names("out"));
+        let said = story.try_select(input, &story.at("out/picks.parquet"), more);
+        wrong.extend(said.complaint(codes).map(|complaint| format!("{name}: {complaint}")));
+        wrong.extend(story.names("out").iter().map(|left| format!("{name}: left {left}")));
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
 #[test]

@@ -33,10 +33,19 @@ impl Said {
     /// The run was refused with one of `codes`, in words and with a hint.
     #[track_caller]
     pub(crate) fn refused(&self, story: &str, codes: &[i32]) {
+        assert_eq!(self.complaint(codes), None, "{story}");
+    }
+
+    /// What is wrong with the refusal, if anything is.
+    pub(crate) fn complaint(&self, codes: &[i32]) -> Option<String> {
         let words = self.stderr.to_lowercase();
-        assert!(codes.contains(&self.code), "{story}: exit code {}, expected {codes:?}\n{}", self.code, self.stderr);
-        assert!(!words.contains("panicked"), "{story}: {}", self.stderr);
-        assert!(words.contains("help") || words.contains("hint"), "{story}: no hint in: {}", self.stderr);
+        let complaint = match () {
+            () if words.contains("panicked") => "it panicked".to_owned(),
+            () if !codes.contains(&self.code) => format!("exit code {}, expected {codes:?}", self.code),
+            () if !(words.contains("help") || words.contains("hint")) => "there is no hint".to_owned(),
+            () => return None,
+        };
+        Some(format!("{complaint}: {}", self.stderr.trim()))
     }
 }
 

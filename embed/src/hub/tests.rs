@@ -79,7 +79,7 @@ struct World {
 }
 
 fn world() -> World {
-    let weights: Vec<u8> = (0..300_000u32).map(|i| u8::try_from(i * i % 251).unwrap()).collect();
+    let weights: Vec<u8> = (0..300_000u32).map(|i| u8::try_from(u64::from(i).pow(2) % 251).unwrap()).collect();
     let files = [
         ("config.json", b"{}".to_vec()),
         ("modules.json", br#"[{"path": ""}, {"path": "1_Pooling"}]"#.to_vec()),

@@ -1,7 +1,7 @@
 //! Forward pass of a BERT-family encoder over packed texts.
 //!
-//! Formula: x0 = norm(word + position + type); per layer a = norm(x + W_o attention(W_qkv x)), x' = norm(a + W_2 act(W_1 a)), with
-//! attention_h = softmax(q k^T / sqrt(d) + r_h) v within each text; r is MPNet's relative bias, else 0.
+//! Formula: `x0 = norm(word + position + type)`; per layer `a = norm(x + W_o attention(W_qkv x))`, `x' = norm(a + W_2 act(W_1 a))`,
+//! with `attention = softmax(q k^T / sqrt(d) + r) v` a head and text; r is the relative bias of `MPNet`, else 0.
 //! Source: Devlin et al. 2018 (arXiv 1810.04805); Song et al. 2020 (arXiv 2004.09297) for the bias.
 //! Deviation: none but rounding. The texts of a batch stand end to end in one matrix, so there is no padding and no mask, and the
 //! products' sums over k run in the same order whatever rows stand beside: a text's vector does not depend on its neighbours.
@@ -85,7 +85,7 @@ impl Transformer {
         let total: usize = lens.iter().sum();
         let mut x = self.embed(texts)?;
         for layer in &self.layers {
-            x = self.layer(layer, x, &lens)?;
+            x = self.layer(layer, &x, &lens)?;
         }
         x.narrow(0, 0, total)?.flatten_all()?.to_vec1()
     }
@@ -103,11 +103,11 @@ impl Transformer {
         self.ops.norm((words + positions)?, &self.norm)
     }
 
-    fn layer(&self, layer: &Layer, x: Tensor, lens: &[usize]) -> Result<Tensor> {
+    fn layer(&self, layer: &Layer, x: &Tensor, lens: &[usize]) -> Result<Tensor> {
         let qkv = self.ops.add_bias(x.matmul(&layer.query_key_value.weight)?, &layer.query_key_value.bias)?;
         let mixed = self.attention(&qkv, lens)?;
         let out = &layer.attention_out;
-        let x = self.ops.residual_norm(mixed.matmul(&out.weight)?, &out.bias, &x, &layer.attention_norm)?;
+        let x = self.ops.residual_norm(mixed.matmul(&out.weight)?, &out.bias, x, &layer.attention_norm)?;
         let up = self.ops.bias_activation(x.matmul(&layer.up.weight)?, &layer.up.bias, self.config.activation)?;
         self.ops.residual_norm(up.matmul(&layer.down.weight)?, &layer.down.bias, &x, &layer.output_norm)
     }
@@ -170,7 +170,7 @@ impl Transformer {
     }
 }
 
-/// MPNet's bucket of a pair: the first half for keys before the query, the second for keys after it; exact up to distance 7, then
+/// `MPNet`'s bucket of a pair: the first half for keys before the query, the second for keys after it; exact up to distance 7, then
 /// logarithmic up to 128.
 #[expect(
     clippy::cast_precision_loss,
@@ -258,6 +258,7 @@ mod tests {
         let mut model = Transformer::new(&weights, &config, &Device::Cpu).unwrap();
         let texts: [&[u32]; 5] = [&[0, 9, 2], &[0, 7, 2], &[], &[0, 5, 6, 7, 8, 9, 10, 11, 12, 2], &[0, 2]];
         let fused = model.forward(&texts).unwrap();
+        assert!(model.forward(&[&[]]).unwrap().is_empty());
         model.ops = Ops::Composed;
         let composed = model.forward(&texts).unwrap();
         assert_eq!(fused.len(), 18 * config.hidden);

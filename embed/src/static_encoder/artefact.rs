@@ -75,7 +75,7 @@ impl Artefact {
         expect_setting(&metadata, "pooling", "mean")?;
         let flag = |key: &str| metadata.get(key).is_some_and(|value| value == "true");
         let (skip_unk, normalize, lowercase) = (flag("skip_unk"), flag("normalize"), flag("lowercase"));
-        Ok(Self { rows, vocab, scales, bias, name, max_tokens, skip_unk, normalize, lowercase, bytes })
+        Ok(Self { bytes, rows, vocab, scales, bias, name, max_tokens, skip_unk, normalize, lowercase })
     }
 
     /// Rows `a = [2, 0]`, `b = [0, 4]` with scale 0.5, bias `[0, 0.5]`; the first entry of `vocab` has a row of noise.

@@ -66,6 +66,7 @@ pub(super) struct Scratch {
 
 /// What to do with characters.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "four independent switches of the file format")]
 pub(super) struct Normaliser {
     clean_text: bool,
     split_cjk: bool,
@@ -104,10 +105,8 @@ impl Normaliser {
         for c in run.chars() {
             let flags = flags(c);
             composed |= flags & COMPOSED != 0;
-            if self.clean_text && flags & DROP != 0 {
-                continue;
-            } else if self.clean_text && flags & SPACE != 0 {
-                clean.push(' ');
+            if self.clean_text && flags & (DROP | SPACE) != 0 {
+                clean.extend((flags & DROP == 0).then_some(' '));
             } else if self.split_cjk && flags & IDEOGRAPH != 0 {
                 clean.extend([' ', c, ' ']);
             } else {

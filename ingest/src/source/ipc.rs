@@ -47,7 +47,9 @@ impl Ipc {
         let mut head = Vec::new();
         File::open(&local.path).and_then(|f| f.take(6).read_to_end(&mut head)).map_err(|e| io_at(e, &name))?;
         if head.is_empty() {
-            return Err(Error::data("input/empty", "the file is empty").at(Location::file(&name)));
+            return Err(Error::data("input/empty", "the file is empty")
+                .hint("give a file that has rows, or leave it out")
+                .at(Location::file(&name)));
         }
         let rewritten = if head == b"ARROW1" { None } else { Some(rewrite(&local, scratch, ctx)?) };
         let file = Watched::new(rewritten.as_deref().unwrap_or(&local.path), &name)?;

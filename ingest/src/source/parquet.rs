@@ -72,7 +72,9 @@ impl Parquet {
     fn open(name: &str, bytes: Bytes, identity: Option<[u8; 32]>, ctx: &Ctx) -> Result<Self> {
         let file = bytes.random()?;
         if parquet::file::reader::Length::len(&file) == 0 {
-            return Err(Error::data("input/empty", "the file is empty").at(Location::file(name)));
+            return Err(Error::data("input/empty", "the file is empty")
+                .hint("give a file that has rows, or leave it out")
+                .at(Location::file(name)));
         }
         let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
         let meta = guarded(name, || ArrowReaderMetadata::load(&file, options))?;

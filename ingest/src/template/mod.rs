@@ -141,7 +141,7 @@ impl ChatTemplate {
     fn text_of(&self, turns: &[Turn], tools: Option<&str>, add_generation_prompt: bool) -> Result<String> {
         let mut context = self.tokens.clone();
         let message = |turn: &Turn| {
-            Value::from_iter([("role", Value::from(turn.role.name())), ("content", Value::from(turn.text.as_str()))])
+            Value::from_pairs([("role", Value::from(turn.role.name())), ("content", Value::from(turn.text.as_str()))])
         };
         context.insert("messages".into(), Value::from(turns.iter().map(message).collect::<Vec<_>>()));
         context.insert("add_generation_prompt".into(), Value::from(add_generation_prompt));
@@ -156,7 +156,7 @@ impl ChatTemplate {
                 .at(Location::file(&self.name).line(e.line().unwrap_or(1) as u64))
                 .because(e)
         };
-        self.env.get_template("chat").and_then(|t| t.render(Value::from_iter(context))).map_err(fail)
+        self.env.get_template("chat").and_then(|t| t.render(Value::from_pairs(context))).map_err(fail)
     }
 }
 

@@ -1,6 +1,8 @@
 //! The contract of a filter.
 
-use super::pools::{Row, chunked, lazy, poison, pool, rows, shuffled, stopped, variants, with_threads, without};
+use super::pools::{
+    Row, chunked, interrupting, lazy, poison, pool, rows, shuffled, stopped, variants, with_threads, without,
+};
 use curate_core::{Ctx, Filter, Pool, Room, Verdict};
 use curate_selectors::FILTERS;
 use std::collections::BTreeMap;
@@ -72,6 +74,8 @@ fn stopping_stops_and_leaves_nothing_behind() {
         let before = judge(method, &pool);
         assert_eq!(method.judge(&pool, &stopped()).unwrap_err().code(), "cancelled", "{name}");
         assert_eq!(judge(method, &pool), before, "{name}");
+        let (pool, ctx) = interrupting(&rows(100, 33));
+        assert_eq!(method.judge(&pool, &ctx).unwrap_err().code(), "cancelled", "{name}");
     });
 }
 

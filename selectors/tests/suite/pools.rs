@@ -2,7 +2,7 @@
 
 use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, UInt32Array, UInt64Array};
 use arrow::datatypes::{DataType, Field};
-use curate_core::{ChunkSource, Column, Ctx, Entry, Pool, Result, params_table};
+use curate_core::{Cancel, ChunkSource, Column, Ctx, Entry, Pool, Result, params_table};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
@@ -103,6 +103,29 @@ impl ChunkSource for OnDemand {
 pub(crate) fn lazy(rows: &[Row], chunks: usize) -> Pool {
     let source = |batch| Arc::new(OnDemand(batch)) as Arc<dyn ChunkSource>;
     Pool::lazy(batch(rows).schema(), cut(rows, chunks).into_iter().map(source).collect())
+}
+
+struct Interrupting(OnDemand, Cancel);
+
+impl ChunkSource for Interrupting {
+    fn rows(&self) -> usize {
+        self.0.rows()
+    }
+
+    fn load(&self, columns: &[&str]) -> Result<RecordBatch> {
+        self.1.cancel();
+        self.0.load(columns)
+    }
+}
+
+/// A pool that asks to stop as soon as its last chunk is read, and the context it asks.
+pub(crate) fn interrupting(rows: &[Row]) -> (Pool, Ctx) {
+    let ctx = Ctx::new(17);
+    let mut sources: Vec<Arc<dyn ChunkSource>> = Vec::new();
+    for (i, batch) in cut(rows, 3).into_iter().map(OnDemand).enumerate() {
+        sources.push(if i == 2 { Arc::new(Interrupting(batch, ctx.cancel().clone())) } else { Arc::new(batch) });
+    }
+    (Pool::lazy(batch(rows).schema(), sources), ctx)
 }
 
 /// The pool without one of its columns.

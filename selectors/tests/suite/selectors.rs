@@ -1,6 +1,8 @@
 //! The contract of a selector.
 
-use super::pools::{self, Row, chunked, lazy, poison, pool, rows, shuffled, stopped, variants, with_threads, without};
+use super::pools::{
+    self, Row, chunked, interrupting, lazy, poison, pool, rows, shuffled, stopped, variants, with_threads, without,
+};
 use curate_core::{Budget, Ctx, Pool, Room, Selection, Selector};
 use curate_selectors::SELECTORS;
 use proptest::prelude::*;
@@ -121,6 +123,16 @@ fn stopping_stops_and_leaves_nothing_behind() {
         let error = method.select(&pool, Budget::Rows(30), &stopped()).unwrap_err();
         assert_eq!((error.code(), error.exit_code()), ("cancelled", 130), "{name}");
         assert_eq!(select(method, &pool, 30), before, "{name}");
+    });
+}
+
+#[test]
+fn stopping_is_heard_during_the_work() {
+    let rows = rows(100, 3);
+    each(|name, method| {
+        let (pool, ctx) = interrupting(&rows);
+        let error = method.select(&pool, Budget::Rows(30), &ctx).unwrap_err();
+        assert_eq!(error.code(), "cancelled", "{name}");
     });
 }
 
