@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// One node of the tree. Cheap to clone; all clones are the same node.
 #[derive(Clone, Debug)]
@@ -13,6 +13,7 @@ struct Node {
     label: String,
     done: AtomicU64,
     total: AtomicU64,
+    /// Microseconds at which the node was closed; 0 while it is open.
     finished: AtomicU64,
     started: Instant,
     note: Mutex<String>,
@@ -76,23 +77,45 @@ impl Progress {
         *self.0.note.lock().unwrap_or_else(PoisonError::into_inner) = note.into();
     }
 
-    /// Close the node.
+    /// Close the node; its clock stops.
     pub fn finish(&self) {
-        self.0.finished.store(1, Ordering::Relaxed);
+        let micros = u64::try_from(self.0.started.elapsed().as_micros()).unwrap_or(u64::MAX).max(1);
+        let _ = self.0.finished.compare_exchange(0, micros, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// Read the node and all below it.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let node = &self.0;
+        let finished = node.finished.load(Ordering::Relaxed);
+        let elapsed = if finished == 0 { node.started.elapsed() } else { Duration::from_micros(finished) };
         Snapshot {
             label: node.label.clone(),
             done: node.done.load(Ordering::Relaxed),
             total: node.total.load(Ordering::Relaxed),
-            elapsed_secs: node.started.elapsed().as_secs_f64(),
+            elapsed_secs: elapsed.as_secs_f64(),
             note: node.note.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            finished: node.finished.load(Ordering::Relaxed) == 1,
+            finished: finished > 0,
             children: node.children.lock().unwrap_or_else(PoisonError::into_inner).iter().map(Self::snapshot).collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_node_keeps_its_time_and_counts() {
+        let root = Progress::root("run");
+        let node = root.child("stage");
+        node.set_total(3);
+        node.add(2);
+        node.finish();
+        let before = root.snapshot().children[0].clone();
+        std::thread::sleep(Duration::from_millis(3));
+        let after = &root.snapshot().children[0];
+        assert_eq!((after.done, after.total, after.finished), (2, 3, true));
+        assert_eq!(after.elapsed_secs.to_bits(), before.elapsed_secs.to_bits());
     }
 }
