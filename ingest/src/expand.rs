@@ -116,14 +116,12 @@ fn no_data_unless(found: bool, place: &str) -> Result<()> {
 /// Whether a file found in a folder is data; files of unknown extension count when they begin like parquet or Arrow.
 fn is_data(path: &Path) -> bool {
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    match kind::from_name(&name).0 {
-        Some(_) => named_data(&name),
-        None => {
-            let mut head = [0; 6];
-            let read = File::open(path).and_then(|mut f| f.read_exact(&mut head));
-            read.is_ok() && matches!(kind::from_magic(&head), Some(Kind::Parquet)) || read.is_ok() && head == *b"ARROW1"
-        }
+    if kind::from_name(&name).0.is_some() {
+        return named_data(&name);
     }
+    let mut head = [0; 6];
+    let read = File::open(path).and_then(|mut f| f.read_exact(&mut head));
+    read.is_ok() && (kind::from_magic(&head) == Some(Kind::Parquet) || head == *b"ARROW1")
 }
 
 fn named_data(name: &str) -> bool {
@@ -148,7 +146,7 @@ fn globbed(pattern: &str, items: &mut Vec<Item>) -> Result<()> {
 fn remote(object: &Object, items: &mut Vec<Item>) -> Result<()> {
     let text = object.path.as_ref();
     let push = |items: &mut Vec<Item>, object: Object| {
-        items.push(Item { name: object.url.clone(), place: Place::Remote(object) })
+        items.push(Item { name: object.url.clone(), place: Place::Remote(object) });
     };
     if let Some(star) = text.find(['*', '?', '[']) {
         let prefix = &text[..text[..star].rfind('/').unwrap_or(0)];
@@ -176,7 +174,9 @@ fn remote(object: &Object, items: &mut Vec<Item>) -> Result<()> {
 
 fn all(found: Vec<Object>, place: &str, items: &mut Vec<Item>, push: impl Fn(&mut Vec<Item>, Object)) -> Result<()> {
     no_data_unless(!found.is_empty(), place)?;
-    found.into_iter().for_each(|object| push(items, object));
+    for object in found {
+        push(items, object);
+    }
     Ok(())
 }
 
@@ -209,7 +209,7 @@ mod tests {
         std::fs::create_dir(dir.path().join("c")).unwrap();
         std::fs::write(dir.path().join("c/z.csv.gz"), "x").unwrap();
         let here = dir.path().to_string_lossy().into_owned();
-        assert_eq!(names(&[here.clone()]), ["a.parquet", "b.jsonl", "z.csv.gz"]);
+        assert_eq!(names(std::slice::from_ref(&here)), ["a.parquet", "b.jsonl", "z.csv.gz"]);
         assert_eq!(names(&[format!("{here}/*.jsonl")]), ["b.jsonl"]);
         assert_eq!(names(&[format!("file://{here}/c")]), ["z.csv.gz"]);
         let code = |p: String| expand(&[p], &Stores::default()).unwrap_err().code();

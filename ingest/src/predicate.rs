@@ -87,26 +87,27 @@ impl Predicate {
         let rows = batch.num_rows();
         let column = |name: &String| {
             let array =
-                batch.column_by_name(name).ok_or_else(|| self.failed(format!("the column '{name}' was not read")))?;
+                batch.column_by_name(name).ok_or_else(|| self.failed(&format!("the column '{name}' was not read")))?;
             series(name, array).map(Column::from)
         };
         let columns = self.columns.iter().map(column).collect::<Result<Vec<_>>>()?;
-        let frame = DataFrame::new(rows, columns).map_err(|e| self.failed(e.to_string()))?;
+        let frame = DataFrame::new(rows, columns).map_err(|e| self.failed(&e.to_string()))?;
         let query = frame.lazy().select([self.expr.clone().alias("keep")]);
-        let result = catch_unwind(AssertUnwindSafe(|| query.collect()))
-            .map_err(|_| self.failed("the evaluation gave up".into()))?;
-        let result = result.map_err(|e| self.failed(e.to_string()))?;
-        let keep = result.column("keep").map_err(|e| self.failed(e.to_string()))?.as_materialized_series().clone();
-        let keep =
-            keep.bool().map_err(|_| self.failed(format!("it gives {} where true or false is needed", keep.dtype())))?;
+        let result =
+            catch_unwind(AssertUnwindSafe(|| query.collect())).map_err(|_| self.failed("the evaluation gave up"))?;
+        let result = result.map_err(|e| self.failed(&e.to_string()))?;
+        let keep = result.column("keep").map_err(|e| self.failed(&e.to_string()))?.as_materialized_series().clone();
+        let keep = keep
+            .bool()
+            .map_err(|_| self.failed(&format!("it gives {} where true or false is needed", keep.dtype())))?;
         match keep.len() {
             n if n == rows => Ok(keep.iter().map(|k| Some(k == Some(true))).collect()),
             1 => Ok(BooleanArray::from(vec![keep.get(0) == Some(true); rows])),
-            n => Err(self.failed(format!("it gives {n} answers for {rows} rows"))),
+            n => Err(self.failed(&format!("it gives {n} answers for {rows} rows"))),
         }
     }
 
-    fn failed(&self, why: String) -> Error {
+    fn failed(&self, why: &str) -> Error {
         Error::usage("where/invalid", format!("cannot evaluate --where \"{}\": {why}", self.sql))
             .hint("compare numbers with numbers and text with text; the predicate must give true or false")
     }

@@ -47,7 +47,7 @@ fn damaged_columnar_files() {
         for cut in [1, 5, good.len() / 2, good.len() - 1] {
             assert_eq!(text_error(&format!("cut-{name}"), &good[..cut]).code(), "input/corrupt", "{name} {cut}");
         }
-        for at in 0..good.len() {
+        for at in (0..good.len()).step_by(3) {
             let mut flipped = good.clone();
             flipped[at] ^= 0x5a;
             let path = desk.put(&format!("flip-{name}"), flipped);

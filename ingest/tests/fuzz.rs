@@ -61,7 +61,7 @@ fn row() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn arbitrary_bytes(bytes in prop::collection::vec(any::<u8>(), 0..300), name in prop::sample::select(vec!["x.jsonl", "x.json", "x.csv", "x.tsv", "x.arrow", "x.parquet", "x", "x.gz", "x.zst"])) {

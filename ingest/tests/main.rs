@@ -43,7 +43,9 @@ impl Desk {
 
     fn put_batch(&self, name: &str, batches: &[RecordBatch]) -> String {
         let mut sink: Box<dyn RowSink> = create(&OutputSpec::of(self.name(name)), batches[0].schema()).unwrap();
-        batches.iter().for_each(|batch| sink.write(batch).unwrap());
+        for batch in batches {
+            sink.write(batch).unwrap();
+        }
         sink.finish().unwrap();
         self.name(name)
     }

@@ -83,7 +83,9 @@ fn real_rows_survive_every_output() {
             let path = desk.name(&format!("{}.{extension}", input.replace('/', "-")));
             let mut sink = create(&OutputSpec::of(path.clone()), source.schema().clone()).unwrap();
             let old = all(&source);
-            old.iter().for_each(|batch| sink.write(batch).unwrap());
+            for batch in &old {
+                sink.write(batch).unwrap();
+            }
             sink.finish().unwrap();
             let back = desk.open(&InputSpec::of(path)).unwrap();
             let old = arrow::compute::concat_batches(source.schema(), &old).unwrap();
@@ -106,7 +108,9 @@ fn published_lines_survive_a_round_trip_as_json() {
         let out = desk.name("out.jsonl");
         let mut sink =
             create(&OutputSpec { overwrite: true, ..OutputSpec::of(out.clone()) }, source.schema().clone()).unwrap();
-        all(&source).iter().for_each(|batch| sink.write(batch).unwrap());
+        for batch in &all(&source) {
+            sink.write(batch).unwrap();
+        }
         sink.finish().unwrap();
         let (old, new) = (std::fs::read_to_string(path).unwrap(), std::fs::read_to_string(out).unwrap());
         let value = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap();

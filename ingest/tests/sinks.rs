@@ -116,7 +116,9 @@ fn json_lines_come_back_as_they_were() {
     let text = "{\"text\":\"a\\n\\\"\",\"id\":1.50,\"m\":[{\"k\":1},{\"v\":[true]}],\"f\":0.1}\n{\"text\":\"ü\",\"id\":\"x\",\"e\":{},\"f\":1e22}\n";
     let source = desk.open_text("x.jsonl", text).unwrap();
     let mut sink = create(&OutputSpec::of(desk.name("y.jsonl")), source.schema().clone()).unwrap();
-    all(&source).iter().for_each(|batch| sink.write(batch).unwrap());
+    for batch in &all(&source) {
+        sink.write(batch).unwrap();
+    }
     sink.finish().unwrap();
     let (old, new) = (text, std::fs::read_to_string(desk.path("y.jsonl")).unwrap());
     assert!(new.contains("\"id\":1.50"), "{new}");
@@ -127,7 +129,9 @@ fn json_lines_come_back_as_they_were() {
         );
     }
     let mut sink = create(&OutputSpec::of(desk.name("y.csv")), source.schema().clone()).unwrap();
-    all(&source).iter().for_each(|batch| sink.write(batch).unwrap());
+    for batch in &all(&source) {
+        sink.write(batch).unwrap();
+    }
     sink.finish().unwrap();
     assert!(std::fs::read_to_string(desk.path("y.csv")).unwrap().contains(r#""[{""k"":1},{""v"":[true]}]""#));
 }

@@ -190,9 +190,9 @@ fn arrow_streams_and_dictionaries_are_read() {
     stream.finish().unwrap();
     let path = desk.put("x.arrow", stream.into_inner().unwrap());
     let source = desk.open(&InputSpec::of(path.clone())).unwrap();
-    assert_eq!(all(&source), [batch.clone()]);
+    assert_eq!(all(&source), std::slice::from_ref(&batch));
     assert_eq!(desk.read(&InputSpec::of(path)).unwrap()[1].embed, "b");
-    let file = desk.put_batch("y.feather", &[batch.clone()]);
+    let file = desk.put_batch("y.feather", std::slice::from_ref(&batch));
     assert_eq!(all(&desk.open(&InputSpec::of(file)).unwrap()), [batch]);
 }
 

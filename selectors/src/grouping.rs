@@ -48,7 +48,7 @@ impl Grouping {
 }
 
 /// Add a line to the report's list `warnings`.
-pub(crate) fn warn(report: &mut Map<String, Value>, text: String) {
+pub(crate) fn warn(report: &mut Map<String, Value>, text: &str) {
     let warnings = report.entry("warnings").or_insert_with(|| json!([]));
     if let Some(list) = warnings.as_array_mut() {
         list.push(json!(text));
@@ -68,8 +68,8 @@ mod tests {
     #[test]
     fn warnings_pile_up() {
         let mut report = Map::new();
-        warn(&mut report, "a".into());
-        warn(&mut report, "b".into());
+        warn(&mut report, "a");
+        warn(&mut report, "b");
         assert_eq!(report["warnings"], json!(["a", "b"]));
     }
 }

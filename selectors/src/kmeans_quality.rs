@@ -196,7 +196,7 @@ impl KMeansQuality {
         };
         let mut grouping = Grouping::of_kmeans(cluster(pool, ids, &spec, ctx)?, &spec);
         if let Some(asked) = self.k.filter(|&asked| asked > k) {
-            warn(&mut grouping.report, format!("k was lowered from {asked} to {k}, the number of rows"));
+            warn(&mut grouping.report, &format!("k was lowered from {asked} to {k}, the number of rows"));
         }
         Ok(grouping)
     }
@@ -284,7 +284,7 @@ fn report(selection: &mut Selection, scored: bool) {
     report.insert("largest_cluster_rows".into(), json!(largest));
     report.insert("quality".into(), if scored { json!(Column::QUALITY.as_str()) } else { Value::Null });
     if filled > picks {
-        warn(report, format!("there are more clusters ({filled}) than places ({picks}): some get none; lower k"));
+        warn(report, &format!("there are more clusters ({filled}) than places ({picks}): some get none; lower k"));
     }
 }
 

@@ -87,24 +87,16 @@ fn nearest(x: MatRef<'_>, k: usize, probes: Option<usize>, ctx: &Ctx) -> Result<
         return Ok((index, value));
     }
     ctx.progress().set_total(x.rows() as u64);
-    let cells = match probes {
-        None => None,
-        Some(_) => {
-            let params = IvfParams { seed: ctx.derived_seed("cells"), ..IvfParams::default() };
-            Some(Ivf::build(backend, x, &params, &|_| ctx.tick(0).is_ok())?)
-        }
-    };
+    let params = IvfParams { seed: ctx.derived_seed("cells"), ..IvfParams::default() };
+    let build = |probes| Ok::<_, Error>((Ivf::build(backend, x, &params, &|_| ctx.tick(0).is_ok())?, probes));
+    let cells = probes.map(build).transpose()?;
     for start in (0..x.rows()).step_by(BLOCK_ROWS) {
         let queries = x.slice(start..(start + BLOCK_ROWS).min(x.rows()));
-        let near = match &cells {
-            Some(cells) => {
-                let probes = probes.unwrap_or(1);
-                cells.top_k(backend, queries, x, k, Metric::Dot, probes, Some(start), &tick)?
-            }
-            None => {
-                ctx.tick(queries.rows() as u64)?;
-                backend.top_k(queries, x, k, Metric::Dot, Some(start))?
-            }
+        let near = if let Some((cells, probes)) = &cells {
+            cells.top_k(backend, queries, x, k, Metric::Dot, *probes, Some(start), &tick)?
+        } else {
+            ctx.tick(queries.rows() as u64)?;
+            backend.top_k(queries, x, k, Metric::Dot, Some(start))?
         };
         index.extend(near.index);
         value.extend(near.value);

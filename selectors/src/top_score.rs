@@ -1,7 +1,7 @@
 //! Takes the rows of the highest quality score: right when the score is to be trusted and variety does not matter.
 //!
 //! Falling `score.quality`, ties to the lower row id. Source: own work; the plain form of what DEITA (section 3) and
-//! InstructMining do after scoring. Cost: n log n time, 24 n bytes.
+//! `InstructMining` do after scoring. Cost: n log n time, 24 n bytes.
 
 use crate::limit::Limit;
 use crate::ranking::{Ranking, sortable};

@@ -141,7 +141,9 @@ fn scaled(x: MatRef<'_>) -> Vec<f32> {
 fn scale_to_unit(row: &mut [f32]) {
     let norm = row.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
     if norm > 0.0 {
-        row.iter_mut().for_each(|v| *v = (f64::from(*v) / norm) as f32);
+        for v in row {
+            *v = (f64::from(*v) / norm) as f32;
+        }
     }
 }
 

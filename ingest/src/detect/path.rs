@@ -107,12 +107,13 @@ impl ColumnPath {
             if field.metadata().contains_key(JSON_TEXT) {
                 return Ok((inside_json(&array, &self.steps[i..]), false));
             }
-            (array, field) = self.step(&array, step).transpose().ok_or_else(missing)??;
+            (array, field) = Self::step(&array, step).transpose().ok_or_else(missing)??;
         }
         Ok((array, field.metadata().contains_key(JSON_TEXT)))
     }
 
-    fn step(&self, array: &ArrayRef, step: &Step) -> Result<Option<(ArrayRef, Field)>> {
+    /// The member or element that one step leads to; `None` when there is no such thing.
+    fn step(array: &ArrayRef, step: &Step) -> Result<Option<(ArrayRef, Field)>> {
         Ok(match (array.data_type(), step) {
             (DataType::Struct(members), Step::Member(name)) => {
                 let record = array.as_struct();
@@ -206,9 +207,13 @@ mod tests {
     fn paths_lead_into_records_lists_and_json() {
         let rows = [r#"{"a.b":"x","r":{"g":"y"},"l":[{"o":"z"}],"j":1}"#, r#"{"r":null,"l":[],"j":{"k":[1]}}"#];
         let mut learner = Learner::default();
-        rows.iter().for_each(|row| learner.observe(row, Spot::default()).unwrap());
+        for row in rows {
+            learner.observe(row, Spot::default()).unwrap();
+        }
         let mut decoder = Decoder::new(Arc::new(Schema::new(fields(learner.columns()))));
-        rows.iter().for_each(|row| decoder.push(row).unwrap());
+        for row in rows {
+            decoder.push(row).unwrap();
+        }
         let batch = decoder.finish().unwrap();
         let read = |text: &str| {
             let path = ColumnPath::parse(text, &batch.schema()).unwrap();

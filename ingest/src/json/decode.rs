@@ -214,9 +214,13 @@ mod tests {
 
     fn decode(rows: &[&str]) -> RecordBatch {
         let mut learner = Learner::default();
-        rows.iter().for_each(|row| learner.observe(row, Spot::default()).unwrap());
+        for row in rows {
+            learner.observe(row, Spot::default()).unwrap();
+        }
         let mut decoder = Decoder::new(Arc::new(Schema::new(fields(learner.columns()))));
-        rows.iter().for_each(|row| decoder.push(row).unwrap());
+        for row in rows {
+            decoder.push(row).unwrap();
+        }
         decoder.finish().unwrap()
     }
 

@@ -3,7 +3,6 @@
 use super::JSON_TEXT;
 use super::parser::{Broken, Head, Parser};
 use arrow::datatypes::{DataType, Field, Fields};
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -70,10 +69,7 @@ impl Learner {
         let mut columns = std::mem::take(&mut self.columns);
         let outcome = self.members(&mut columns, &mut parser, MAX_COLUMNS);
         self.columns = columns;
-        match outcome? {
-            true => Ok(()),
-            false => parser.fail("more than 4096 different keys"),
-        }
+        if outcome? { Ok(()) } else { parser.fail("more than 4096 different keys") }
     }
 
     /// The columns, in the order they were first met.
@@ -146,7 +142,6 @@ impl Learner {
     fn scalar(&self, shape: &mut Shape, head: &Head<'_>) {
         let now = scalar_shape(head);
         let joined = match (&*shape, &now) {
-            (_, None) => None,
             (Shape::Nothing, Some(_)) => now,
             (Shape::Bool, Some(Shape::Bool))
             | (Shape::Text, Some(Shape::Text))
@@ -186,15 +181,15 @@ const fn head_name(head: &Head<'_>) -> &'static str {
     }
 }
 
-fn find_or_add(members: &mut Vec<Member>, key: &Cow<'_, str>, hint: usize, most: usize) -> Option<usize> {
-    if members.get(hint).is_some_and(|member| member.name == key.as_ref()) {
+fn find_or_add(members: &mut Vec<Member>, key: &str, hint: usize, most: usize) -> Option<usize> {
+    if members.get(hint).is_some_and(|member| member.name == key) {
         return Some(hint);
     }
-    if let Some(at) = members.iter().position(|member| member.name == key.as_ref()) {
+    if let Some(at) = members.iter().position(|member| member.name == key) {
         return Some(at);
     }
     (members.len() < most).then(|| {
-        members.push(Member { name: key.as_ref().to_owned(), shape: Shape::Nothing, seen: 0 });
+        members.push(Member { name: key.to_owned(), shape: Shape::Nothing, seen: 0 });
         members.len() - 1
     })
 }

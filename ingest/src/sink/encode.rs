@@ -31,7 +31,7 @@ pub(super) struct Encoder {
 enum To {
     Parquet(Box<ArrowWriter<Target>>),
     Arrow(Box<FileWriter<Target>>),
-    Json { out: Packed, array: bool, first: bool },
+    Json { out: Box<Packed>, array: bool, first: bool },
     Csv(Box<arrow::csv::Writer<Packed>>),
 }
 
@@ -90,9 +90,11 @@ impl Encoder {
             Kind::Arrow => {
                 To::Arrow(Box::new(FileWriter::try_new(target, &schema).map_err(|e| writing("arrow", &name, e))?))
             }
-            Kind::Jsonl => To::Json { out: Packed::new(target, shape.packing).map_err(at)?, array: false, first: true },
+            Kind::Jsonl => {
+                To::Json { out: Box::new(Packed::new(target, shape.packing).map_err(at)?), array: false, first: true }
+            }
             Kind::Json => {
-                let mut out = Packed::new(target, shape.packing).map_err(at)?;
+                let mut out = Box::new(Packed::new(target, shape.packing).map_err(at)?);
                 out.write_all(b"[").map_err(at)?;
                 To::Json { out, array: true, first: true }
             }

@@ -207,13 +207,12 @@ impl Upload {
             self.flush_part()?;
         }
         let (store, path) = (Arc::clone(&self.object.store), self.object.path.clone());
-        let done = match self.parts.take() {
-            Some(mut parts) => wait(async move { parts.complete().await })?,
-            None => {
-                let mode = if self.overwrite { PutMode::Overwrite } else { PutMode::Create };
-                let payload = PutPayload::from_bytes(Bytes::from(std::mem::take(&mut self.buffer)));
-                wait(async move { store.put_opts(&path, payload, PutOptions::from(mode)).await })?
-            }
+        let done = if let Some(mut parts) = self.parts.take() {
+            wait(async move { parts.complete().await })?
+        } else {
+            let mode = if self.overwrite { PutMode::Overwrite } else { PutMode::Create };
+            let payload = PutPayload::from_bytes(Bytes::from(std::mem::take(&mut self.buffer)));
+            wait(async move { store.put_opts(&path, payload, PutOptions::from(mode)).await })?
         };
         done.map(|_| ()).map_err(|e| failed(e, &url))
     }

@@ -202,7 +202,7 @@ impl Csv {
         }
         if rows > 0 {
             let bytes = records.position().byte() - start;
-            self.parts.push(Part { part: self.blocks.len(), start: 0, rows, digest: [0; 32], bytes });
+            self.parts.push(Part { group: self.blocks.len(), start: 0, rows, digest: [0; 32], bytes });
             self.blocks.push(block);
         }
         Ok(more)

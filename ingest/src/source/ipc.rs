@@ -91,7 +91,7 @@ impl Ipc {
                 let mut own = hasher.clone();
                 own.update(&start.to_le_bytes()).update(&here.to_le_bytes());
                 self.parts.push(Part {
-                    part: index,
+                    group: index,
                     start,
                     rows: u32::try_from(here).unwrap_or(u32::MAX),
                     digest: *own.finalize().as_bytes(),
@@ -202,7 +202,7 @@ impl Reader for Ipc {
         let part = &self.parts[index];
         let fields = self.schema.fields();
         let columns: Vec<usize> = (0..fields.len()).filter(|&i| wanted.contains(fields[i].name())).collect();
-        let batch = self.batch(part.part, &columns)?;
+        let batch = self.batch(part.group, &columns)?;
         let start = usize::try_from(part.start).unwrap_or(usize::MAX);
         if batch.num_rows() < start.saturating_add(part.rows as usize) {
             return Err(self.file.changed());
@@ -212,7 +212,7 @@ impl Reader for Ipc {
 
     fn location(&self, index: usize, at: u32) -> Location {
         let part = &self.parts[index];
-        let before: u64 = self.batch_rows[..part.part].iter().sum();
+        let before: u64 = self.batch_rows[..part.group].iter().sum();
         Location::file(self.file.name()).row(before + part.start + u64::from(at))
     }
 }

@@ -95,7 +95,7 @@ impl Scanned {
         spec: &InputSpec,
         learner: &mut Learner,
     ) -> Result<bool> {
-        let (offset, first_line, first_row) = (lines.offset, lines.lines, self.rows);
+        let (offset, first_line, first_row) = (lines.offset, lines.count, self.rows);
         let (mut rows, mut bad) = (0, Vec::new());
         let mut more = true;
         while more && !is_full(rows, lines.offset - offset) {
@@ -104,7 +104,7 @@ impl Scanned {
             if !more || (line == Line::Whole && lines.buffer.trim_ascii().is_empty()) {
                 continue;
             }
-            let spot = Spot { file, row: self.rows, line: lines.lines };
+            let spot = Spot { file, row: self.rows, line: lines.count };
             let learnt = row_text(&line, &lines.buffer, self.most_bytes)
                 .and_then(|text| learner.observe(text, spot).map_err(|e| broken(&e)));
             match learnt {
@@ -121,7 +121,7 @@ impl Scanned {
         }
         let (digest, bytes) = (lines.digest(), lines.offset - offset);
         if rows > 0 {
-            self.parts.push(Part { part: self.blocks.len(), start: 0, rows, digest, bytes });
+            self.parts.push(Part { group: self.blocks.len(), start: 0, rows, digest, bytes });
             self.blocks.push(Block { offset, first_line, first_row, bad });
         }
         Ok(more)
@@ -162,7 +162,7 @@ impl Scanned {
                 Line::End => return Err(self.file.changed()),
                 Line::Whole if lines.buffer.trim_ascii().is_empty() => {}
                 _ => {
-                    each(at, lines.lines, &line, &lines.buffer)?;
+                    each(at, lines.count, &line, &lines.buffer)?;
                     at += 1;
                 }
             }

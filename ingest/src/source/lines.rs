@@ -24,15 +24,15 @@ pub(crate) struct Lines<R> {
     /// Bytes read so far, line ends included.
     pub(crate) offset: u64,
     /// Lines read so far.
-    pub(crate) lines: u64,
+    pub(crate) count: u64,
     pub(crate) buffer: Vec<u8>,
     tap: Option<blake3::Hasher>,
 }
 
 impl<R: BufRead> Lines<R> {
-    /// Lines of `input`, which begins at byte `offset` after `lines` lines of its file.
-    pub(crate) fn new(input: R, most_bytes: u64, offset: u64, lines: u64) -> Self {
-        Self { input, most_bytes, offset, lines, buffer: Vec::new(), tap: None }
+    /// Lines of `input`, which begins at byte `offset` after `count` lines of its file.
+    pub(crate) fn new(input: R, most_bytes: u64, offset: u64, count: u64) -> Self {
+        Self { input, most_bytes, offset, count, buffer: Vec::new(), tap: None }
     }
 
     /// Start hashing what is read; gives the digest of what was read since the last call.
@@ -71,7 +71,7 @@ impl<R: BufRead> Lines<R> {
                 break;
             }
         }
-        self.lines += u64::from(any);
+        self.count += u64::from(any);
         self.strip();
         Ok(if !any {
             Line::End
@@ -84,7 +84,7 @@ impl<R: BufRead> Lines<R> {
 
     /// Drop the byte-order mark of the first line and the carriage return of Windows line ends.
     fn strip(&mut self) {
-        if self.lines == 1 && self.buffer.starts_with(b"\xef\xbb\xbf") {
+        if self.count == 1 && self.buffer.starts_with(b"\xef\xbb\xbf") {
             self.buffer.drain(..3);
         }
         if self.buffer.last() == Some(&b'\r') {
@@ -116,6 +116,6 @@ mod tests {
             }
         }
         assert_eq!(seen, ["ab", "", "<too long>", "last"]);
-        assert_eq!((lines.lines, lines.offset), (4, text.len() as u64));
+        assert_eq!((lines.count, lines.offset), (4, text.len() as u64));
     }
 }

@@ -22,7 +22,7 @@ use std::sync::{Arc, OnceLock};
 
 /// A file that was looked at.
 enum Opened {
-    Json(Scanned),
+    Json(Box<Scanned>),
     Ready(Box<dyn Reader>),
 }
 
@@ -68,9 +68,13 @@ impl Opener<'_> {
                     Kind::Parquet => Opened::Ready(Box::new(Parquet::local(local, ctx)?)),
                     Kind::Arrow => Opened::Ready(Box::new(Ipc::open(local, self.scratch, ctx)?)),
                     Kind::Csv | Kind::Tsv => Opened::Ready(Box::new(Csv::open(local, self.spec, &self.texts, ctx)?)),
-                    Kind::Json | Kind::Jsonl => {
-                        Opened::Json(Scanned::scan(local, self.files.len(), self.spec, &mut self.learner, ctx)?)
-                    }
+                    Kind::Json | Kind::Jsonl => Opened::Json(Box::new(Scanned::scan(
+                        local,
+                        self.files.len(),
+                        self.spec,
+                        &mut self.learner,
+                        ctx,
+                    )?)),
                 };
                 (opened, kind, bytes)
             }
@@ -93,7 +97,7 @@ impl Opener<'_> {
                 Opened::Ready(reader) => Arc::clone(reader.schema()),
             })
             .collect();
-        let schema = reconcile::unify(schemas.iter().zip(self.files.iter().map(|f| f.path.as_str())))?;
+        let schema = reconcile::unify(&schemas.iter().zip(self.files.iter().map(|f| f.path.as_str())))?;
         let name = self.files.first().map_or("", |f| f.path.as_str()).to_owned();
         let layout = self.layout(&schema, &name)?;
         let readers: Vec<Box<dyn Reader>> = std::mem::take(&mut self.opened)
@@ -158,7 +162,7 @@ fn number(readers: &[Box<dyn Reader>], files: &mut [FileInfo]) -> (Vec<Unit>, Ve
             units.push(Unit {
                 index: units.len(),
                 file,
-                part: part.part,
+                part: part.group,
                 first_row: rows,
                 rows: part.rows,
                 digest: part.digest,

@@ -45,7 +45,8 @@ pub(crate) struct Parquet {
     group_rows: Vec<u64>,
     stopped: Mutex<Vec<Stopped>>,
     /// Keeps a spooled file alive.
-    _local: Option<Local>,
+    #[expect(dead_code, reason = "its drop removes the spooled file")]
+    spool: Option<Local>,
 }
 
 impl Parquet {
@@ -53,7 +54,7 @@ impl Parquet {
         let watched = Watched::new(&local.path, &local.name)?;
         let name = local.name.clone();
         let mut this = Self::open(&name, Bytes::Local(watched), None, ctx)?;
-        this._local = Some(local);
+        this.spool = Some(local);
         Ok(this)
     }
 
@@ -85,7 +86,7 @@ impl Parquet {
             parts: Vec::new(),
             group_rows: Vec::new(),
             stopped: Mutex::default(),
-            _local: None,
+            spool: None,
         };
         for group in 0..this.meta.metadata().num_row_groups() {
             this.add_group(group, &file, identity)?;
@@ -113,7 +114,7 @@ impl Parquet {
                 .update(&start.to_le_bytes())
                 .update(&here.to_le_bytes());
             self.parts.push(Part {
-                part: group,
+                group: group,
                 start,
                 rows: u32::try_from(here).unwrap_or(u32::MAX),
                 digest: *hasher.finalize().as_bytes(),
@@ -127,17 +128,17 @@ impl Parquet {
     /// A reader that stands before `start`: one that stopped there, or a new one.
     fn reader(&self, part: &Part, columns: &[usize]) -> Result<ParquetRecordBatchReader> {
         let mut stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = |s: &Stopped| s.group == part.part && s.next == part.start && s.columns == columns;
+        let fits = |s: &Stopped| s.group == part.group && s.next == part.start && s.columns == columns;
         if let Some(at) = stopped.iter().position(fits) {
             return Ok(stopped.remove(at).reader);
         }
         drop(stopped);
-        let meta = self.meta.metadata().row_group(part.part);
-        let step = slice_rows(self.group_rows[part.part], u64::try_from(meta.total_byte_size()).unwrap_or(0));
+        let meta = self.meta.metadata().row_group(part.group);
+        let step = slice_rows(self.group_rows[part.group], u64::try_from(meta.total_byte_size()).unwrap_or(0));
         let file = self.bytes.random()?;
         guarded(&self.name, || {
             ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.meta.clone())
-                .with_row_groups(vec![part.part])
+                .with_row_groups(vec![part.group])
                 .with_projection(ProjectionMask::roots(self.meta.parquet_schema(), columns.iter().copied()))
                 .with_offset(usize::try_from(part.start).unwrap_or(usize::MAX))
                 .with_batch_size(usize::try_from(step).unwrap_or(1))
@@ -160,7 +161,7 @@ impl Parquet {
         let mut reader = self.reader(part, columns)?;
         let (mut batches, mut rows) = (Vec::new(), 0);
         while rows < part.rows as usize {
-            let batch = guarded(&self.name, || reader.next().transpose()).map_err(|e| e.at(self.group(part.part)))?;
+            let batch = guarded(&self.name, || reader.next().transpose()).map_err(|e| e.at(self.group(part.group)))?;
             let Some(batch) = batch else { break };
             rows += batch.num_rows();
             batches.push(batch);
@@ -168,7 +169,7 @@ impl Parquet {
         if rows != part.rows as usize {
             return Err(self.torn(part, rows));
         }
-        self.keep(Stopped { group: part.part, columns: columns.to_vec(), next: part.start + rows as u64, reader });
+        self.keep(Stopped { group: part.group, columns: columns.to_vec(), next: part.start + rows as u64, reader });
         match batches.len() {
             1 => Ok(batches.remove(0)),
             _ => Ok(concat_batches(&batches[0].schema(), &batches)?),
@@ -178,7 +179,7 @@ impl Parquet {
     fn torn(&self, part: &Part, rows: usize) -> Error {
         Error::data("input/corrupt", format!("the row group gives {rows} rows where its footer says {}", part.rows))
             .hint("the file is damaged; fetch or write it again")
-            .at(self.group(part.part))
+            .at(self.group(part.group))
     }
 
     fn group(&self, group: usize) -> Location {
@@ -259,7 +260,7 @@ impl Reader for Parquet {
 
     fn location(&self, index: usize, at: u32) -> Location {
         let part = &self.parts[index];
-        let before: u64 = self.group_rows[..part.part].iter().sum();
-        self.group(part.part).row(before + part.start + u64::from(at))
+        let before: u64 = self.group_rows[..part.group].iter().sum();
+        self.group(part.group).row(before + part.start + u64::from(at))
     }
 }

@@ -6,6 +6,7 @@ use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, RecordBatch
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use curate_core::{Error, Location, Result};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Check that no column name stands twice.
@@ -21,7 +22,7 @@ pub(crate) fn refuse_duplicates(schema: &Schema, file: &str) -> Result<()> {
 }
 
 /// The common schema of files, in the order of the first file, further columns after it.
-pub(crate) fn unify<'a>(files: impl Iterator<Item = (&'a SchemaRef, &'a str)> + Clone) -> Result<SchemaRef> {
+pub(crate) fn unify<'a>(files: &(impl Iterator<Item = (&'a SchemaRef, &'a str)> + Clone)) -> Result<SchemaRef> {
     let mut all = files.clone();
     let Some((first, _)) = all.next() else { return Ok(Arc::new(Schema::empty())) };
     if all.all(|(schema, _)| schema == first) {
@@ -44,7 +45,7 @@ pub(crate) fn unify<'a>(files: impl Iterator<Item = (&'a SchemaRef, &'a str)> + 
     let metadata = if files.clone().all(|(s, _)| s.metadata() == first.metadata()) {
         first.metadata().clone()
     } else {
-        Default::default()
+        HashMap::new()
     };
     Ok(Arc::new(Schema::new_with_metadata(fields, metadata)))
 }
@@ -69,7 +70,7 @@ fn join(a: &Field, b: &Field) -> Option<Field> {
         return None;
     }
     let nullable = a.is_nullable() || b.is_nullable();
-    let metadata = if a.metadata() == b.metadata() || is_json(a) { a.metadata().clone() } else { Default::default() };
+    let metadata = if a.metadata() == b.metadata() || is_json(a) { a.metadata().clone() } else { HashMap::new() };
     Some(Field::new(a.name(), widen(a.data_type(), b.data_type())?, nullable).with_metadata(metadata))
 }
 
@@ -191,7 +192,7 @@ mod tests {
             member("t", DataType::LargeUtf8),
             member("n", DataType::Null),
         ]);
-        let both = unify([(&a, "a"), (&b, "b")].into_iter()).unwrap();
+        let both = unify(&[(&a, "a"), (&b, "b")].into_iter()).unwrap();
         let types: Vec<String> = both.fields().iter().map(|f| format!("{}:{}", f.name(), f.data_type())).collect();
         assert_eq!(types, ["i:Int64", "t:Utf8", r#"s:Struct("x": non-null Float64, "y": Utf8)"#, "n:Null"]);
         let x: ArrayRef = Arc::new(arrow::array::Float32Array::from(vec![1.5, 2.5]));
@@ -212,7 +213,7 @@ mod tests {
     fn what_cannot_widen_is_refused() {
         let a = schema(vec![Field::new("i", DataType::Int32, false)]);
         let b = schema(vec![Field::new("i", DataType::Utf8, false)]);
-        let error = unify([(&a, "a"), (&b, "b.parquet")].into_iter()).unwrap_err();
+        let error = unify(&[(&a, "a"), (&b, "b.parquet")].into_iter()).unwrap_err();
         assert_eq!(error.code(), "schema/incompatible");
         assert_eq!(error.location().unwrap().file.as_deref(), Some("b.parquet"));
         let twice = Schema::new(vec![Field::new("i", DataType::Int32, false), Field::new("i", DataType::Utf8, false)]);

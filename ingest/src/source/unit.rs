@@ -74,7 +74,8 @@ pub struct UnitData {
 /// A unit as one reader knows it.
 #[derive(Clone, Debug)]
 pub(crate) struct Part {
-    pub(crate) part: usize,
+    /// Row group, block or record batch.
+    pub(crate) group: usize,
     pub(crate) start: u64,
     pub(crate) rows: u32,
     pub(crate) digest: [u8; 32],

@@ -72,7 +72,9 @@ impl RemoteFile {
             return Ok(parts.remove(0));
         }
         let mut whole = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
-        parts.iter().for_each(|part| whole.extend_from_slice(part));
+        for part in &parts {
+            whole.extend_from_slice(part);
+        }
         Ok(whole.freeze())
     }
 }

@@ -20,9 +20,9 @@ pub(super) fn rewrite(source: &str) -> (String, bool) {
         match inner.trim() {
             "generation" => {
                 marked = true;
-                out.push_str(&format!("{{%{left} if true %}}{OPEN}{{% if true {right}%}}"));
+                out.extend(["{%", left, " if true %}", OPEN, "{% if true ", right, "%}"]);
             }
-            "endgeneration" => out.push_str(&format!("{{%{left} endif %}}{CLOSE}{{% endif {right}%}}")),
+            "endgeneration" => out.extend(["{%", left, " endif %}", CLOSE, "{% endif ", right, "%}"]),
             _ => out.push_str(tag),
         }
         rest = &rest[start + length + 2..];

@@ -109,7 +109,10 @@ fn refusals_are_typed() {
     assert_eq!(error.code(), "template/render");
     assert!(error.to_string().contains("roles must alternate"), "{error}");
     let plain = Conversation { plain: true, ..chat(&[(Role::Assistant, "doc")]) };
-    assert_eq!(picky.render(&plain, false).unwrap(), RenderedChat { text: "doc".into(), trained: vec![0..3] });
+    assert_eq!(
+        picky.render(&plain, false).unwrap(),
+        RenderedChat { text: "doc".into(), trained: std::iter::once(0..3).collect() }
+    );
 }
 
 proptest! {

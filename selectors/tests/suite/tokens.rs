@@ -40,7 +40,9 @@ fn token_budgets_do_not_depend_on_the_order_of_rows() {
 #[test]
 fn token_budgets_that_cannot_be_met_are_refused() {
     let mut rows = rows(20, 22);
-    rows.iter_mut().for_each(|row| row.tokens = 100);
+    for row in &mut rows {
+        row.tokens = 100;
+    }
     for (name, method) in variants(SELECTORS) {
         let code = |pool, budget| method.select(&pool, budget, &Ctx::new(0)).unwrap_err().code();
         assert_eq!(code(pool(&rows), Budget::Tokens(99)), "budget/too-small", "{name}");
