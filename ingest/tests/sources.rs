@@ -61,10 +61,9 @@ fn units_may_be_read_in_any_order_and_by_column() {
         std::thread::scope(|scope| {
             for _ in 0..2 {
                 scope.spawn(|| {
-                    source
-                        .units()
-                        .iter()
-                        .for_each(|u| assert_eq!(source.read(u, None).unwrap().batch, forward[u.index]))
+                    for unit in source.units() {
+                        assert_eq!(source.read(unit, None).unwrap().batch, forward[unit.index]);
+                    }
                 });
             }
         });
@@ -192,6 +191,16 @@ fn arrow_streams_and_dictionaries_are_read() {
     let source = desk.open(&InputSpec::of(path.clone())).unwrap();
     assert_eq!(all(&source), std::slice::from_ref(&batch));
     assert_eq!(desk.read(&InputSpec::of(path)).unwrap()[1].embed, "b");
+    let options = arrow::ipc::writer::IpcWriteOptions::default();
+    for packing in [arrow::ipc::CompressionType::LZ4_FRAME, arrow::ipc::CompressionType::ZSTD] {
+        let options = options.clone().try_with_compression(Some(packing)).unwrap();
+        let mut packed =
+            arrow::ipc::writer::FileWriter::try_new_with_options(Vec::new(), &batch.schema(), options).unwrap();
+        packed.write(&batch).unwrap();
+        packed.finish().unwrap();
+        let path = desk.put("packed.feather", packed.into_inner().unwrap());
+        assert_eq!(all(&desk.open(&InputSpec::of(path)).unwrap()), std::slice::from_ref(&batch));
+    }
     let file = desk.put_batch("y.feather", std::slice::from_ref(&batch));
     assert_eq!(all(&desk.open(&InputSpec::of(file)).unwrap()), [batch]);
 }

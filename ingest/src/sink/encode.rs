@@ -156,7 +156,7 @@ impl Encoder {
 
 fn parquet_properties() -> WriterProperties {
     WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(3).unwrap_or_default()))
         .set_max_row_group_row_count(Some(GROUP_ROWS))
         .set_created_by(concat!("curate ", env!("CARGO_PKG_VERSION")).to_owned())
         .build()

@@ -151,7 +151,7 @@ impl Source {
             let judged = Arc::new(self.judge(unit, *place, &chunk)?);
             Arc::clone(verdict.get_or_init(|| judged))
         };
-        self.assemble(unit, &chunk, &verdict, &wanted)
+        Self::assemble(unit, &chunk, &verdict, &wanted)
     }
 
     /// The columns named, in the order of the schema.
@@ -218,7 +218,7 @@ impl Source {
         })
     }
 
-    fn assemble(&self, unit: &Unit, chunk: &Chunk, verdict: &Verdict, wanted: &SchemaRef) -> Result<UnitData> {
+    fn assemble(unit: &Unit, chunk: &Chunk, verdict: &Verdict, wanted: &SchemaRef) -> Result<UnitData> {
         let present = present_rows(unit.rows, &chunk.bad);
         let batch = reconcile::adapt(&chunk.batch, wanted)?;
         let (batch, places) = match &verdict.keep {

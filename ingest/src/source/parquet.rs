@@ -45,7 +45,6 @@ pub(crate) struct Parquet {
     group_rows: Vec<u64>,
     stopped: Mutex<Vec<Stopped>>,
     /// Keeps a spooled file alive.
-    #[expect(dead_code, reason = "its drop removes the spooled file")]
     spool: Option<Local>,
 }
 
@@ -114,7 +113,7 @@ impl Parquet {
                 .update(&start.to_le_bytes())
                 .update(&here.to_le_bytes());
             self.parts.push(Part {
-                group: group,
+                group,
                 start,
                 rows: u32::try_from(here).unwrap_or(u32::MAX),
                 digest: *hasher.finalize().as_bytes(),
