@@ -73,7 +73,7 @@ pub fn bench(work: &Workload, ctx: &Ctx) -> Result<Measured> {
     }
 }
 
-fn measured(work: &Workload, ctx: &Ctx, mut seconds: Vec<f64>, figures: Value) -> Measured {
+fn measured(work: &Workload, ctx: &Ctx, mut seconds: Vec<f64>, figures: &Value) -> Measured {
     seconds.sort_by(f64::total_cmp);
     Measured {
         workload: work.name.clone(),
@@ -114,7 +114,7 @@ fn kmeans(work: &Workload, ctx: &Ctx) -> Result<Measured> {
     let (seconds, found) = timed(work.repeats, || Ok(fit(ctx.backend(), x, None, &params, &|n| ctx.tick(n).is_ok())?))?;
     let figures =
         json!({"n": x.rows(), "d": dim, "k": work.k, "iterations": found.iterations, "inertia": found.inertia});
-    Ok(measured(work, ctx, seconds, figures))
+    Ok(measured(work, ctx, seconds, &figures))
 }
 
 fn knn(work: &Workload, ctx: &Ctx) -> Result<Measured> {
@@ -125,7 +125,7 @@ fn knn(work: &Workload, ctx: &Ctx) -> Result<Measured> {
     let (seconds, found) = timed(work.repeats, || Ok(ctx.backend().top_k(queries, x, k, Metric::Dot, None)?))?;
     let sum: f64 = found.value.iter().map(|&v| f64::from(v)).sum();
     let figures = json!({"n": x.rows(), "d": dim, "k": k, "queries": queries.rows(), "sum_of_values": sum});
-    Ok(measured(work, ctx, seconds, figures))
+    Ok(measured(work, ctx, seconds, &figures))
 }
 
 fn texts(work: &Workload, ctx: &Ctx, embed: bool) -> Result<Measured> {
@@ -149,7 +149,7 @@ fn texts(work: &Workload, ctx: &Ctx, embed: bool) -> Result<Measured> {
         "texts": lines.len(), "bytes": bytes, "tokens": tokens,
         "texts_per_second": lines.len() as f64 / best, "megabytes_per_second": bytes as f64 / best / 1e6,
     });
-    Ok(measured(work, ctx, seconds, figures))
+    Ok(measured(work, ctx, seconds, &figures))
 }
 
 /// A made-up sentence of 20 to 220 words out of a small vocabulary, the same for the same seed and row.
@@ -214,7 +214,7 @@ fn planted(work: &Workload, ctx: &Ctx) -> Vec<f32> {
     data
 }
 
-/// Read a little-endian f32 C-order matrix in NumPy's format.
+/// Read a little-endian f32 C-order matrix in `NumPy`'s format.
 fn read_npy(path: &Path) -> Result<(Vec<f32>, usize)> {
     let bytes = std::fs::read(path)?;
     let bad = |why: &str| {

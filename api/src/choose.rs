@@ -2,7 +2,7 @@
 //! `select`, `explain` and `verify` all go this way, so that they cannot disagree.
 
 use crate::cache::{Key, PoolMemo};
-use crate::features::{Features, Want, build, missing_column};
+use crate::features::{Features, Taken, Want, build, missing_column};
 use crate::host::Host;
 use crate::plan::Plan;
 use curate_core::{Budget, Column, Ctx, Embedder, Error, Filter, Pool, Result, Selection, Selector, Verdict, find};
@@ -65,7 +65,7 @@ pub fn prepare(plan: &Plan, host: &Host, ctx: &Ctx) -> Result<Prepared> {
 ///
 /// # Errors
 /// What opening gives.
-pub fn open(plan: &Plan, host: &Host, ctx: &Ctx) -> Result<Source> {
+pub(crate) fn open(plan: &Plan, host: &Host, ctx: &Ctx) -> Result<Source> {
     let ctx = ctx.child("scan");
     let source = Source::open(&plan.input, &host.scratch, &ctx)?;
     ctx.progress().finish();
@@ -76,36 +76,39 @@ pub fn open(plan: &Plan, host: &Host, ctx: &Ctx) -> Result<Source> {
 ///
 /// # Errors
 /// `embedder/*`, `hub/*`, `model/*`.
-pub fn embedder(plan: &Plan, host: &Host) -> Result<Arc<dyn Embedder>> {
+pub(crate) fn embedder(plan: &Plan, host: &Host) -> Result<Arc<dyn Embedder>> {
     let choice: EmbedderChoice = plan.embed.name.parse()?;
     let options = OpenOptions { hub: host.hub.clone(), device: host.device.clone(), max_tokens: plan.embed.max_tokens };
     Ok(Arc::from(curate_embed::open(&choice, &options, &host.ctx(plan.seed)?)?))
 }
 
 /// Who provides which column: the embedder or a column gives vectors, the static tokenizer counts tokens, `--quality` names the
-/// quality. A need that nobody serves is an error here, before the work.
+/// quality; any other column is taken from the input's column of the same name. A need that nobody serves is an error here,
+/// before the work.
 fn want(plan: &Plan, host: &Host, source: &Source, needs: &[Column]) -> Result<Want> {
-    let mut want = Want { quality: quality_column(plan, source)?, ..Want::default() };
+    let mut want = Want { taken: quality_column(plan, source)?.into_iter().collect(), ..Want::default() };
     for need in needs {
         match need.as_str() {
             "embedding" => provide_vectors(plan, host, source, &mut want)?,
             "tokens" => want.tokens = Some(Arc::new(curate_embed::static_encoder()?)),
             "row" | "chars" => {}
-            "score.quality" if want.quality.is_some() => {}
-            "score.quality" => {
-                return Err(Error::usage(
-                    "column/missing",
-                    format!("{} ranks rows by quality, and the plan gives none", plan.selection()?.name),
-                )
-                .hint("name a numeric column: --quality column:NAME"));
+            _ if want.taken.iter().any(|taken| taken.column == *need) => {}
+            name if source.schema().field_with_name(name).is_ok() => {
+                want.taken.push(Taken { column: need.clone(), from: name.to_owned() });
             }
-            other => {
-                return Err(Error::usage("column/missing", format!("nobody provides the column '{other}'"))
-                    .hint("see 'curate methods' for what each method needs"));
-            }
+            name => return Err(nobody_provides(name, &plan.selection()?.name)),
         }
     }
     Ok(want)
+}
+
+fn nobody_provides(name: &str, method: &str) -> Error {
+    if name == Column::QUALITY.as_str() {
+        return Error::usage("column/missing", format!("{method} ranks rows by quality, and the plan gives none"))
+            .hint("name a numeric column: --quality column:NAME");
+    }
+    Error::usage("column/missing", format!("nobody provides the column '{name}'"))
+        .hint(format!("give the input a column '{name}', or see 'curate methods' for what each method needs"))
 }
 
 fn provide_vectors(plan: &Plan, host: &Host, source: &Source, want: &mut Want) -> Result<()> {
@@ -118,7 +121,7 @@ fn provide_vectors(plan: &Plan, host: &Host, source: &Source, want: &mut Want) -
     Ok(())
 }
 
-fn quality_column(plan: &Plan, source: &Source) -> Result<Option<String>> {
+fn quality_column(plan: &Plan, source: &Source) -> Result<Option<Taken>> {
     let Some(text) = &plan.quality else { return Ok(None) };
     let name = text.strip_prefix("column:").ok_or_else(|| {
         Error::usage("quality/unknown", format!("quality '{text}' is not known"))
@@ -127,7 +130,7 @@ fn quality_column(plan: &Plan, source: &Source) -> Result<Option<String>> {
     if source.schema().field_with_name(name).is_err() {
         return Err(missing_column(source, name));
     }
-    Ok(Some(name.to_owned()))
+    Ok(Some(Taken { column: Column::QUALITY, from: name.to_owned() }))
 }
 
 /// Choose: make the pool, filter it, select from it.

@@ -80,7 +80,7 @@ fn done(written: &Written, added: &[Field], report: serde_json::Map<String, serd
     ColumnsDone {
         rows: written.rows,
         columns: added.iter().map(|f| f.name().clone()).collect(),
-        files: written.files.clone(),
+        files: written.files.iter().map(|file| file.path.clone()).collect(),
         report,
     }
 }

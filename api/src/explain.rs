@@ -112,7 +112,7 @@ fn fill_quality(out: &mut Explanation, chosen: &Chosen, position: usize) -> Resu
 }
 
 fn percentile(all: &[f32], value: f32) -> f64 {
-    let below = all.iter().filter(|v| v.total_cmp(&&value).is_lt()).count();
+    let below = all.iter().filter(|v| v.total_cmp(&value).is_lt()).count();
     100.0 * below as f64 / all.len().max(1) as f64
 }
 

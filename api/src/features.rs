@@ -17,10 +17,43 @@ pub struct Want {
     pub embedder: Option<Arc<dyn Embedder>>,
     /// Embeddings from a column of the input.
     pub vectors: Option<String>,
-    /// Quality from a column of the input.
-    pub quality: Option<String>,
+    /// Numbers and labels from columns of the input.
+    pub taken: Vec<Taken>,
     /// Token counts, by this embedder's tokenizer.
     pub tokens: Option<Arc<dyn Embedder>>,
+}
+
+/// A column of the input that becomes a column of the pool.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Taken {
+    /// Its name in the pool; [`Column::CLUSTER`] holds whole numbers from 0, all others finite numbers.
+    pub column: Column,
+    /// Its name in the input.
+    pub from: String,
+}
+
+impl Taken {
+    fn kind(&self) -> DataType {
+        if self.column == Column::CLUSTER { DataType::UInt32 } else { DataType::Float32 }
+    }
+
+    /// The word for one of its values.
+    fn noun(&self) -> &str {
+        self.column.as_str().rsplit('.').next().unwrap_or_default()
+    }
+
+    fn check(&self, values: &ArrayRef, row: impl Fn(usize) -> Location) -> Result<()> {
+        let numbers = values.as_primitive_opt::<Float32Type>();
+        let bad = |i: &usize| values.is_null(*i) || numbers.is_some_and(|n| !n.value(*i).is_finite());
+        let Some(i) = (0..values.len()).find(bad) else { return Ok(()) };
+        let (code, rule) = match self.kind() {
+            DataType::UInt32 => ("column/value", "null, or no whole number from 0 to 4294967295"),
+            _ => ("score/not-finite", "null, NaN or infinite"),
+        };
+        Err(Error::data(code, format!("the {} of a row is {rule}", self.noun()))
+            .at(row(i))
+            .hint(format!("leave such rows out: --where '{} IS NOT NULL'", self.from)))
+    }
 }
 
 /// The pool and what became of the rows on the way to it.
@@ -45,7 +78,7 @@ enum Stage {
     Rows,
     Embed,
     Vectors,
-    Quality,
+    Taken(usize),
     Tokens,
 }
 
@@ -55,7 +88,7 @@ impl Stage {
             Self::Rows => "rows",
             Self::Embed => "embed",
             Self::Vectors => "vectors",
-            Self::Quality => "quality",
+            Self::Taken(_) => "column",
             Self::Tokens => "tokens",
         }
     }
@@ -74,7 +107,7 @@ struct Builder<'a> {
 ///
 /// # Errors
 /// What reading, rendering, embedding or the cache gives; `cancelled`.
-pub fn build(source: &Source, want: &Want, cache: &Cache, ctx: &Ctx) -> Result<Features> {
+pub(crate) fn build(source: &Source, want: &Want, cache: &Cache, ctx: &Ctx) -> Result<Features> {
     let builder = Builder { source, want, cache, recipe: recipe(source)?, stages: stages(want) };
     let missing = builder.missing();
     builder.compute(&missing, ctx)?;
@@ -85,7 +118,7 @@ pub fn build(source: &Source, want: &Want, cache: &Cache, ctx: &Ctx) -> Result<F
 ///
 /// # Errors
 /// When the layout cannot be written down.
-pub fn missing_rows(source: &Source, want: &Want, cache: &Cache) -> Result<u64> {
+pub(crate) fn missing_rows(source: &Source, want: &Want, cache: &Cache) -> Result<u64> {
     let builder = Builder { source, want, cache, recipe: recipe(source)?, stages: stages(want) };
     Ok(builder.missing().iter().map(|&i| u64::from(source.units()[i].rows)).sum())
 }
@@ -101,10 +134,10 @@ fn stages(want: &Want) -> Vec<Stage> {
     let optional = [
         (want.embedder.is_some(), Stage::Embed),
         (want.vectors.is_some(), Stage::Vectors),
-        (want.quality.is_some(), Stage::Quality),
         (want.tokens.is_some(), Stage::Tokens),
     ];
-    std::iter::once(Stage::Rows).chain(optional.into_iter().filter(|o| o.0).map(|o| o.1)).collect()
+    let taken = (0..want.taken.len()).map(Stage::Taken);
+    std::iter::once(Stage::Rows).chain(optional.into_iter().filter(|o| o.0).map(|o| o.1)).chain(taken).collect()
 }
 
 impl Builder<'_> {
@@ -114,7 +147,7 @@ impl Builder<'_> {
             Stage::Embed => self.want.embedder.as_ref().map(|e| e.digest()).unwrap_or_default(),
             Stage::Tokens => self.want.tokens.as_ref().map(|e| e.digest()).unwrap_or_default(),
             Stage::Vectors => self.want.vectors.clone().unwrap_or_default(),
-            Stage::Quality => self.want.quality.clone().unwrap_or_default(),
+            Stage::Taken(i) => format!("{}\0{}", self.want.taken[i].kind(), self.want.taken[i].from),
         };
         Key::of(&[stage.kind().as_bytes(), &unit.digest, &unit.rows.to_le_bytes(), &self.recipe, by.as_bytes()])
     }
@@ -167,7 +200,7 @@ impl Builder<'_> {
                 Stage::Embed => embed_batch(self.want.embedder.as_deref(), &texts, ctx)?,
                 Stage::Tokens => tokens_batch(self.want.tokens.as_deref(), &texts, ctx)?,
                 Stage::Vectors => self.vectors_batch(unit, data)?,
-                Stage::Quality => self.quality_batch(unit, data)?,
+                Stage::Taken(i) => self.taken_batch(&self.want.taken[i], unit, data)?,
             };
             self.cache.store(stage.kind(), &key, &batch)?;
         }
@@ -182,23 +215,18 @@ impl Builder<'_> {
         single(Column::EMBEDDING.as_str(), Arc::new(vectors))
     }
 
-    fn quality_batch(&self, unit: &Unit, data: &UnitData) -> Result<RecordBatch> {
-        let name = self.want.quality.as_deref().unwrap_or_default();
+    fn taken_batch(&self, taken: &Taken, unit: &Unit, data: &UnitData) -> Result<RecordBatch> {
+        let name = taken.from.as_str();
         let column = data.batch.column_by_name(name).ok_or_else(|| missing_column(self.source, name))?;
         let place = || Location::file(&self.source.files()[unit.file].path).column(name);
         if !column.data_type().is_numeric() {
-            return Err(Error::data("column/type", format!("quality must be numbers, this is {}", column.data_type()))
-                .at(place())
-                .hint("name a numeric column with --quality column:NAME"));
+            let found = format!("{} must be numbers, this is {}", taken.noun(), column.data_type());
+            let hint = format!("name a numeric column with --{} column:NAME", taken.noun());
+            return Err(Error::data("column/type", found).at(place()).hint(hint));
         }
-        let numbers = arrow::compute::cast(column, &DataType::Float32)?;
-        let values = numbers.as_primitive::<Float32Type>();
-        if let Some(i) = (0..values.len()).find(|&i| values.is_null(i) || !values.value(i).is_finite()) {
-            return Err(Error::data("score/not-finite", "the quality of a row is null, NaN or infinite")
-                .at(place().row(data.rows[i]))
-                .hint(format!("leave such rows out: --where '{name} IS NOT NULL'")));
-        }
-        single(Column::QUALITY.as_str(), numbers)
+        let values = arrow::compute::cast(column, &taken.kind())?;
+        taken.check(&values, |i| place().row(data.rows[i]))?;
+        single(taken.column.as_str(), values)
     }
 
     fn load(&self, stage: Stage, unit: &Unit) -> Result<RecordBatch> {
@@ -218,9 +246,7 @@ impl Builder<'_> {
             for &stage in &self.stages {
                 digest.update(self.key(stage, unit).bytes()).update(&unit.first_row.to_le_bytes());
                 match stage {
-                    Stage::Quality => flat
-                        .quality
-                        .extend_from_slice(self.load(stage, unit)?.column(0).as_primitive::<Float32Type>().values()),
+                    Stage::Taken(i) => flat.add_taken(i, self.load(stage, unit)?.column(0).clone()),
                     Stage::Tokens => flat
                         .tokens
                         .extend_from_slice(self.load(stage, unit)?.column(0).as_primitive::<UInt32Type>().values()),
@@ -242,7 +268,7 @@ impl Builder<'_> {
             Some(_) => self.vector_pool(sources)?,
             None => Pool::from_batch(single(Column::ROW.as_str(), Arc::new(UInt64Array::from(flat.ids.clone())))?),
         };
-        let pool = flat.attach(base, self.want)?;
+        let pool = flat.attach(&base, self.want)?;
         let digest = Key::of(&[digest.finalize().as_bytes()]);
         let cached_units = units.len() - computed;
         Ok(Features {
@@ -295,7 +321,7 @@ fn lost() -> Error {
 
 /// The error for a column of the input that is not there.
 #[must_use]
-pub fn missing_column(source: &Source, name: &str) -> Error {
+pub(crate) fn missing_column(source: &Source, name: &str) -> Error {
     let known: Vec<&str> = source.schema().fields().iter().map(|f| f.name().as_str()).collect();
     Error::usage("column/missing", format!("the input has no column '{name}'"))
         .hint(format!("columns: {}", known.join(", ")))
@@ -351,7 +377,7 @@ struct Flat {
     ids: Vec<u64>,
     chars: Vec<u32>,
     tokens: Vec<u32>,
-    quality: Vec<f32>,
+    taken: Vec<Vec<ArrayRef>>,
     skipped: u64,
     filtered: u64,
 }
@@ -367,15 +393,21 @@ impl Flat {
         self.filtered += count("filtered");
     }
 
-    fn attach(&self, base: Pool, want: &Want) -> Result<Pool> {
+    fn add_taken(&mut self, i: usize, values: ArrayRef) {
+        self.taken.resize(self.taken.len().max(i + 1), Vec::new());
+        self.taken[i].push(values);
+    }
+
+    fn attach(&self, base: &Pool, want: &Want) -> Result<Pool> {
         let mut pool = base
             .with(&Column::ROW, Arc::new(UInt64Array::from(self.ids.clone())))?
             .with(&Column::CHARS, Arc::new(UInt32Array::from(self.chars.clone())))?;
         if want.tokens.is_some() {
             pool = pool.with(&Column::TOKENS, Arc::new(UInt32Array::from(self.tokens.clone())))?;
         }
-        if want.quality.is_some() {
-            pool = pool.with(&Column::QUALITY, Arc::new(Float32Array::from(self.quality.clone())))?;
+        for (taken, parts) in want.taken.iter().zip(&self.taken) {
+            let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
+            pool = pool.with(&taken.column, arrow::compute::concat(&parts)?)?;
         }
         Ok(pool)
     }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 const WRITE_ROWS: usize = 8192;
 
 /// Columns added to every output row, in order: name here, name in [`Selection::schema`].
-pub const ADDED: [(&str, &str); 6] = [
+pub(crate) const ADDED: [(&str, &str); 6] = [
     ("curate_row", "row"),
     ("curate_rank", "rank"),
     ("curate_score", "score"),
@@ -30,7 +30,7 @@ pub const ADDED: [(&str, &str); 6] = [
 ///
 /// # Errors
 /// `output/column` when the input already has one of the added columns.
-pub fn output_schema(original: &Schema, plain: bool) -> Result<SchemaRef> {
+pub(crate) fn output_schema(original: &Schema, plain: bool) -> Result<SchemaRef> {
     let mut fields: Vec<Arc<Field>> = original.fields().iter().cloned().collect();
     if !plain {
         if let Some((name, _)) = ADDED.iter().find(|(name, _)| original.field_with_name(name).is_ok()) {
@@ -49,7 +49,7 @@ pub fn output_schema(original: &Schema, plain: bool) -> Result<SchemaRef> {
 ///
 /// # Errors
 /// What reading or writing gives; `cancelled`.
-pub fn write_picks(
+pub(crate) fn write_picks(
     source: &Source,
     selection: &Selection,
     plain: bool,

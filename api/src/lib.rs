@@ -1,6 +1,13 @@
 //! The gallery's office: a [`Plan`] says what is wanted, the planner finds who provides which column, the runner walks the
 //! data through the rooms, the cache remembers, the manifest records. No algorithm lives here.
 
+#![allow(
+    clippy::cast_precision_loss,      // reason: counts become percentages, rates and forecasts
+    clippy::cast_possible_truncation, // reason: figures for people, and positions already checked against lengths
+    clippy::cast_sign_loss,
+    clippy::needless_for_each
+)]
+
 pub mod bench;
 pub mod cache;
 mod choose;
@@ -19,7 +26,7 @@ mod verify;
 pub use choose::{Chosen, Prepared, choose, prepare};
 pub use columns::{ColumnsDone, cluster, embed};
 pub use curate_core::{
-    Budget, Cancel, Error, Location, Memory, Progress, Result, Room, Snapshot, format_bytes, parse_bytes,
+    Budget, Cancel, Error, Location, Memory, Progress, Result, Room, Snapshot, format_bytes, parse_bytes, report_panics,
 };
 pub use curate_embed::HubOptions;
 pub use curate_ingest::{Format, InputSpec, OnBadRow};

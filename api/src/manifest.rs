@@ -4,7 +4,6 @@
 use crate::plan::Plan;
 use curate_core::{Error, Group, Result, Selection};
 use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
 
 /// What was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,13 +19,13 @@ pub struct InputRecord {
 /// What was written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutputRecord {
-    /// File name, relative to the manifest; empty for a folder of shards.
+    /// File name, relative to the manifest.
     pub path: String,
     /// Rows in it.
     pub rows: u64,
     /// Its size.
     pub bytes: u64,
-    /// blake3 of its bytes; of a folder, of the digests of its shards.
+    /// blake3 of its bytes.
     pub blake3: String,
 }
 
@@ -97,13 +96,14 @@ pub struct Manifest {
     pub cost: Cost,
 }
 
-/// Where the manifest of an output lies: `OUT.curate.json`, or `OUT/curate.json` for a folder of shards.
+/// Where the manifest of an output lies: `OUT.curate.json`, or `OUT/curate.json` for a folder of shards; a device has none.
 #[must_use]
-pub fn manifest_path(output: &str) -> PathBuf {
-    if output.ends_with('/') || Path::new(output).is_dir() {
-        return Path::new(output).join("curate.json");
+pub fn manifest_path(output: &str) -> Option<String> {
+    let kind = std::fs::metadata(output).map(|meta| meta.file_type());
+    if output.ends_with('/') || kind.as_ref().is_ok_and(std::fs::FileType::is_dir) {
+        return Some(format!("{}/curate.json", output.trim_end_matches('/')));
     }
-    PathBuf::from(format!("{output}.curate.json"))
+    kind.map_or(true, |kind| kind.is_file()).then(|| format!("{output}.curate.json"))
 }
 
 /// Read the manifest of an output.
@@ -111,13 +111,13 @@ pub fn manifest_path(output: &str) -> PathBuf {
 /// # Errors
 /// `manifest/missing`, `manifest/invalid`.
 pub fn read_manifest(output: &str) -> Result<Manifest> {
-    let path = manifest_path(output);
-    let text = std::fs::read_to_string(&path).map_err(|e| {
-        Error::io("manifest/missing", format!("cannot read {}: {e}", path.display()))
+    let path = manifest_path(output).unwrap_or_default();
+    let text = curate_ingest::read_whole(&path).map_err(|e| {
+        Error::io("manifest/missing", format!("cannot read {path}: {e}"))
             .hint("give the output of 'curate select'; its manifest must lie beside it")
     })?;
-    serde_json::from_str(&text).map_err(|e| {
-        Error::data("manifest/invalid", format!("{}: {e}", path.display()))
+    serde_json::from_slice(&text).map_err(|e| {
+        Error::data("manifest/invalid", format!("{path}: {e}"))
             .hint("the file was changed or written by another version")
     })
 }

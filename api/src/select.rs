@@ -8,9 +8,8 @@ use crate::host::{Host, peak_rss_bytes};
 use crate::manifest::{Cost, Counts, InputRecord, Manifest, OutputRecord, manifest_path, selection_digest};
 use crate::plan::Plan;
 use curate_core::{Budget, Ctx, Error, Result, format_bytes};
-use curate_ingest::{OutputSpec, Source, Written};
+use curate_ingest::{OutputSpec, Source, Written, WrittenFile};
 use serde::Serialize;
-use std::path::Path;
 use std::time::Instant;
 
 /// What a dry run says.
@@ -48,8 +47,10 @@ pub fn select(plan: &Plan, host: &Host) -> Result<Manifest> {
         let chosen = choose(prepared, host, &ctx)?;
         write_picks(&chosen.source, &chosen.selection, plan.output.plain, sink.as_mut(), &host.scratch, &ctx)?;
         let written = sink.finish()?;
-        let manifest = manifest(plan, &chosen, &written, cost(&ctx, host, &chosen, started))?;
-        curate_ingest::write_atomic(&manifest_path(&plan.output.path), &pretty(&manifest)?)?;
+        let manifest = manifest(plan, &chosen, &written, cost(&ctx, host, &chosen, started));
+        if let Some(path) = manifest_path(&plan.output.path) {
+            curate_ingest::write_whole(&path, &pretty(&manifest)?)?;
+        }
         Ok(manifest)
     })
 }
@@ -97,7 +98,7 @@ fn output_spec(plan: &Plan) -> Result<OutputSpec> {
 
 /// Digest over all units of an input, in order.
 #[must_use]
-pub fn input_digest(source: &Source) -> String {
+pub(crate) fn input_digest(source: &Source) -> String {
     let mut hasher = blake3::Hasher::new();
     source.units().iter().for_each(|unit| {
         hasher.update(&unit.digest);
@@ -105,7 +106,7 @@ pub fn input_digest(source: &Source) -> String {
     hasher.finalize().to_hex().to_string()
 }
 
-fn manifest(plan: &Plan, chosen: &Chosen, written: &Written, cost: Cost) -> Result<Manifest> {
+fn manifest(plan: &Plan, chosen: &Chosen, written: &Written, cost: Cost) -> Manifest {
     let Chosen { source, features, verdicts, selection, model } = chosen;
     let dropped: u64 = verdicts.iter().map(|v| v.2.keep.iter().filter(|k| !**k).count() as u64).sum();
     let read_rows = features.pool.rows() as u64;
@@ -113,7 +114,7 @@ fn manifest(plan: &Plan, chosen: &Chosen, written: &Written, cost: Cost) -> Resu
     for (name, _, verdict) in verdicts {
         report.insert(name.clone(), serde_json::Value::Object(verdict.report.clone()));
     }
-    Ok(Manifest {
+    Manifest {
         curate: env!("CARGO_PKG_VERSION").to_owned(),
         code_version: CODE_VERSION,
         plan: plan.clone(),
@@ -136,15 +137,14 @@ fn manifest(plan: &Plan, chosen: &Chosen, written: &Written, cost: Cost) -> Resu
         selection_digest: selection_digest(selection),
         report,
         groups: selection.groups.clone(),
-        outputs: vec![output_record(&plan.output.path, written)],
+        outputs: written.files.iter().map(output_record).collect(),
         cost,
-    })
+    }
 }
 
-fn output_record(path: &str, written: &Written) -> OutputRecord {
-    let name = Path::new(path).file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-    let path = if path.ends_with('/') { String::new() } else { name };
-    OutputRecord { path, rows: written.rows, bytes: written.bytes, blake3: written.digest.clone() }
+fn output_record(file: &WrittenFile) -> OutputRecord {
+    let name = file.path.rsplit(['/', std::path::MAIN_SEPARATOR]).next().unwrap_or_default();
+    OutputRecord { path: name.to_owned(), rows: file.rows, bytes: file.bytes, blake3: file.digest.clone() }
 }
 
 fn cost(ctx: &Ctx, host: &Host, chosen: &Chosen, started: Instant) -> Cost {

@@ -1,16 +1,14 @@
 //! Checking a selection bit for bit: the files are those the manifest names, the input is the same, and running the plan
 //! again gives the same choice and the same bytes.
 
-use crate::choose::{choose, prepare};
+use crate::choose::{Chosen, choose, prepare};
 use crate::gather::{output_schema, write_picks};
 use crate::host::Host;
-use crate::manifest::{Manifest, manifest_path, read_manifest, selection_digest};
+use crate::manifest::{Manifest, OutputRecord, manifest_path, read_manifest, selection_digest};
 use crate::select::input_digest;
-use curate_core::{Error, Result};
-use curate_ingest::OutputSpec;
+use curate_core::{Ctx, Error, Result};
+use curate_ingest::{OutputSpec, digest_whole};
 use serde::Serialize;
-use std::fs::File;
-use std::path::{Path, PathBuf};
 
 /// One thing that was checked.
 #[derive(Clone, Debug, Serialize)]
@@ -40,34 +38,17 @@ pub fn verify(output: &str, host: &Host) -> Result<Vec<Check>> {
     Ok(checks)
 }
 
-fn folder_of(output: &str) -> PathBuf {
-    manifest_path(output).parent().map_or_else(PathBuf::new, Path::to_owned)
-}
-
 fn check_files(output: &str, manifest: &Manifest) -> Result<Vec<Check>> {
-    let folder = folder_of(output);
-    manifest
-        .outputs
-        .iter()
-        .filter(|file| !file.path.is_empty())
-        .map(|file| {
-            let path = folder.join(&file.path);
-            let found = digest_file(&path)?;
-            Ok(Check::new(
-                format!("file {}", file.path),
-                found == file.blake3,
-                "its bytes are not those that were written",
-            ))
-        })
-        .collect()
-}
-
-fn digest_file(path: &Path) -> Result<String> {
-    let file = File::open(path)
-        .map_err(|e| Error::io("output/missing", format!("cannot read {}: {e}", path.display())).because(e))?;
-    let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(file)?;
-    Ok(hasher.finalize().to_hex().to_string())
+    let path = manifest_path(output).unwrap_or_default();
+    let folder = path.rfind('/').map_or("", |at| &path[..=at]);
+    let check = |file: &OutputRecord| {
+        let name = format!("{folder}{}", file.path);
+        let found = digest_whole(&name)
+            .map_err(|e| Error::io("output/missing", format!("cannot read {name}: {e}")).because(e))?;
+        let ok = found == file.blake3;
+        Ok(Check::new(format!("file {}", file.path), ok, "its bytes are not those that were written"))
+    };
+    manifest.outputs.iter().map(check).collect()
 }
 
 fn replay(manifest: &Manifest, host: &Host) -> Result<Vec<Check>> {
@@ -80,18 +61,22 @@ fn replay(manifest: &Manifest, host: &Host) -> Result<Vec<Check>> {
     let same_choice = selection_digest(&chosen.selection) == manifest.selection_digest;
     checks.push(Check::new("choice", same_choice, "running the plan again chooses other rows, or for other reasons"));
     checks.push(Check::new("model", chosen.model == manifest.model, "the embedding model is another one"));
-    if !plan.output.path.ends_with('/') {
-        std::fs::create_dir_all(&host.scratch)?;
-        let folder = tempfile::tempdir_in(&host.scratch)?;
-        let name =
-            Path::new(&plan.output.path).file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        let path = folder.path().join(name).to_string_lossy().into_owned();
-        let schema = output_schema(chosen.source.schema(), plan.output.plain)?;
-        let mut sink = curate_ingest::create(&OutputSpec { path, overwrite: false, shard_rows: None }, schema)?;
-        write_picks(&chosen.source, &chosen.selection, plan.output.plain, sink.as_mut(), &host.scratch, &ctx)?;
-        let written = sink.finish()?;
-        let same = manifest.outputs.first().is_some_and(|o| o.blake3 == written.digest);
-        checks.push(Check::new("bytes", same, "the replayed output differs in its bytes"));
-    }
+    checks.push(replay_bytes(manifest, &chosen, host, &ctx)?);
     Ok(checks)
+}
+
+/// Write the choice once more, into a folder of our own, and compare digests file by file.
+fn replay_bytes(manifest: &Manifest, chosen: &Chosen, host: &Host, ctx: &Ctx) -> Result<Check> {
+    let output = &manifest.plan.output;
+    std::fs::create_dir_all(&host.scratch)?;
+    let folder = tempfile::tempdir_in(&host.scratch)?;
+    let name = output.path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    let slash = if output.path.ends_with('/') { "/" } else { "" };
+    let path = format!("{}{slash}", folder.path().join(name).to_string_lossy());
+    let spec = OutputSpec { path, overwrite: false, shard_rows: output.shard_rows };
+    let mut sink = curate_ingest::create(&spec, output_schema(chosen.source.schema(), output.plain)?)?;
+    write_picks(&chosen.source, &chosen.selection, output.plain, sink.as_mut(), &host.scratch, ctx)?;
+    let written = sink.finish()?;
+    let same = written.files.iter().map(|f| &f.digest).eq(manifest.outputs.iter().map(|o| &o.blake3));
+    Ok(Check::new("bytes", same, "the replayed output differs in its bytes"))
 }

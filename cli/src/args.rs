@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
     about,
     after_help = "Start here:\n  curate inspect data.parquet\n  curate select --budget 5% data.parquet -o picks.parquet\n  curate explain picks.parquet --row 17"
 )]
-pub struct Cli {
+pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -22,7 +22,7 @@ pub struct Cli {
 
 /// Flags about the machine; none of them changes a result.
 #[derive(Args, Debug)]
-pub struct Machine {
+pub(crate) struct Machine {
     /// Worker threads; results do not depend on them [default: all cores]
     #[arg(long, global = true, env = "CURATE_THREADS", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
@@ -48,7 +48,7 @@ pub struct Machine {
 
 /// The commands.
 #[derive(Subcommand, Debug)]
-pub enum Command {
+pub(crate) enum Command {
     /// Choose rows within a budget, with a reason for each
     Select(Box<SelectArgs>),
     /// Write the input with a column of embeddings
@@ -77,7 +77,7 @@ pub enum Command {
 
 /// What to read.
 #[derive(Args, Debug, Clone)]
-pub struct InputArgs {
+pub(crate) struct InputArgs {
     /// Files, folders, globs, object-store URLs; - reads JSON lines from standard input
     #[arg(value_name = "INPUT")]
     pub paths: Vec<String>,
@@ -96,7 +96,7 @@ pub struct InputArgs {
     /// Longest row accepted, such as 64MiB
     #[arg(long)]
     pub max_row: Option<String>,
-    /// Chat template: .jinja file, tokenizer_config.json or model folder
+    /// Chat template: .jinja file, `tokenizer_config.json` or model folder
     #[arg(long)]
     pub chat_template: Option<String>,
     /// Text to embed: prompt or prompt+response
@@ -109,7 +109,7 @@ pub struct InputArgs {
 
 /// Input, embedder and output.
 #[derive(Args, Debug, Clone)]
-pub struct InputAndOutput {
+pub(crate) struct InputAndOutput {
     /// What to read.
     #[command(flatten)]
     pub input: InputArgs,
@@ -132,7 +132,7 @@ pub struct InputAndOutput {
 
 /// `curate select`.
 #[derive(Args, Debug, Clone)]
-pub struct SelectArgs {
+pub(crate) struct SelectArgs {
     /// Input and output.
     #[command(flatten)]
     pub io: InputAndOutput,
@@ -164,7 +164,7 @@ pub struct SelectArgs {
 
 /// `curate cluster`.
 #[derive(Args, Debug, Clone)]
-pub struct ClusterArgs {
+pub(crate) struct ClusterArgs {
     /// Input and output.
     #[command(flatten)]
     pub io: InputAndOutput,
@@ -175,7 +175,7 @@ pub struct ClusterArgs {
 
 /// `curate methods`.
 #[derive(Args, Debug)]
-pub struct MethodsArgs {
+pub(crate) struct MethodsArgs {
     /// Describe this one
     pub name: Option<String>,
     /// Print docs/methods.md
@@ -185,17 +185,17 @@ pub struct MethodsArgs {
 
 /// `curate explain`.
 #[derive(Args, Debug)]
-pub struct ExplainArgs {
+pub(crate) struct ExplainArgs {
     /// Output of curate select
     pub output: String,
-    /// Source row: the number in curate_row
+    /// Source row: the number in `curate_row`
     #[arg(long)]
     pub row: u64,
 }
 
 /// `curate run`.
 #[derive(Args, Debug)]
-pub struct RunArgs {
+pub(crate) struct RunArgs {
     /// Plan (TOML) or manifest (.curate.json)
     pub plan: String,
     /// Write elsewhere than the plan says
@@ -208,14 +208,14 @@ pub struct RunArgs {
 
 /// `curate verify`.
 #[derive(Args, Debug)]
-pub struct VerifyArgs {
+pub(crate) struct VerifyArgs {
     /// Output of curate select
     pub output: String,
 }
 
 /// `curate cache`.
 #[derive(Args, Debug)]
-pub struct CacheArgs {
+pub(crate) struct CacheArgs {
     /// What to do.
     #[command(subcommand)]
     pub action: CacheAction,
@@ -223,7 +223,7 @@ pub struct CacheArgs {
 
 /// What to do with the cache.
 #[derive(Subcommand, Debug)]
-pub enum CacheAction {
+pub(crate) enum CacheAction {
     /// Entries and bytes by kind
     List,
     /// Remove entries not touched for a while
@@ -236,7 +236,7 @@ pub enum CacheAction {
 
 /// `curate bench`.
 #[derive(Args, Debug)]
-pub struct BenchArgs {
+pub(crate) struct BenchArgs {
     /// kmeans, knn, embed or tokenize
     pub workload: String,
     /// Rows
@@ -264,7 +264,7 @@ pub struct BenchArgs {
 
 /// `curate completions`.
 #[derive(Args, Debug)]
-pub struct CompletionsArgs {
+pub(crate) struct CompletionsArgs {
     /// bash, zsh, fish, elvish or powershell
     pub shell: clap_complete::Shell,
 }
@@ -280,7 +280,7 @@ fn given<T: Into<Value>>(value: Option<T>) -> Option<Value> {
 
 impl InputArgs {
     /// The layer these flags make.
-    pub fn layer(&self) -> curate_api::Result<Value> {
+    pub(crate) fn layer(&self) -> curate_api::Result<Value> {
         let map: Map<String, Value> =
             pairs(&self.map, "--map")?.into_iter().map(|(k, v)| (k, Value::String(v))).collect();
         let max_row = self.max_row.as_deref().map(curate_api::parse_bytes).transpose()?;
@@ -300,7 +300,7 @@ impl InputArgs {
 
 impl InputAndOutput {
     /// The layers these flags make.
-    pub fn layers(&self) -> curate_api::Result<Vec<Value>> {
+    pub(crate) fn layers(&self) -> curate_api::Result<Vec<Value>> {
         let embed = layer([("use", given(self.embedder.clone())), ("max_tokens", given(self.max_tokens))]);
         let output = layer([
             ("path", given(self.output.clone())),
@@ -313,7 +313,7 @@ impl InputAndOutput {
 
 impl SelectArgs {
     /// The layers these flags make.
-    pub fn layers(&self) -> curate_api::Result<Vec<Value>> {
+    pub(crate) fn layers(&self) -> curate_api::Result<Vec<Value>> {
         let mut select = params(&self.set)?;
         select.extend(given(self.method.clone()).map(|m| ("use".to_owned(), m)));
         select.extend(given(self.budget.clone()).map(|b| ("budget".to_owned(), b)));
@@ -350,7 +350,7 @@ fn pairs(texts: &[String], flag: &str) -> curate_api::Result<Vec<(String, String
 }
 
 /// Parameters as typed values: what reads as a TOML value is one, anything else is text.
-pub fn params(texts: &[String]) -> curate_api::Result<Map<String, Value>> {
+pub(crate) fn params(texts: &[String]) -> curate_api::Result<Map<String, Value>> {
     let typed = |text: String| {
         let parsed: Option<Map<String, Value>> = toml::from_str(&format!("v = {text}")).ok();
         parsed.and_then(|mut m| m.remove("v")).unwrap_or(Value::String(text))

@@ -22,7 +22,7 @@ struct Session {
 }
 
 /// Run the command.
-pub fn run(cli: Cli) -> Result<ExitCode> {
+pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
     let Cli { command, machine } = cli;
     match command {
         Command::Methods(args) => methods(&args, machine.json),
@@ -39,7 +39,7 @@ fn work(command: Command, session: &Session) -> Result<ExitCode> {
     match command {
         Command::Select(args) => select(&args, session),
         Command::Run(args) => run_plan(&args, session),
-        Command::Embed(args) => columns(&args.layers()?, session, |plan, host| curate_api::embed(plan, host)),
+        Command::Embed(args) => columns(&args.layers()?, session, curate_api::embed),
         Command::Cluster(args) => {
             let cluster = serde_json::from_value(Value::Object(params(&args.set)?))
                 .map_err(|e| Error::usage("params/type", e.to_string()).hint("try --set k=100"))?;
@@ -114,7 +114,6 @@ fn to_json(value: &impl Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(|e| Error::io("json", e.to_string()))
 }
 
-#[expect(clippy::disallowed_methods, reason = "the front door is where the environment is read")]
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|v| !v.is_empty())
 }

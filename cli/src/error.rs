@@ -25,7 +25,7 @@ impl miette::Diagnostic for Dressed<'_> {
 }
 
 /// Print an error on stderr; with `json` also as one object on stdout.
-pub fn print(error: &Error, json: bool) {
+pub(crate) fn print(error: &Error, json: bool) {
     let handler = miette::GraphicalReportHandler::new().with_links(false);
     let mut text = String::new();
     if handler.render_report(&mut text, &Dressed(error)).is_err() {
@@ -37,4 +37,13 @@ pub fn print(error: &Error, json: bool) {
         let body = serde_json::json!({"error": {"code": error.code(), "message": error.to_string(), "hint": error.hint_text(), "location": place, "exit_code": error.exit_code()}});
         println!("{body}");
     }
+}
+
+/// A panic is a defect of ours: say where, and that it is worth a report.
+pub(crate) fn print_panic(info: &std::panic::PanicHookInfo<'_>) {
+    let place = info.location().map(ToString::to_string).unwrap_or_default();
+    let what = info.payload_as_str().unwrap_or("no message");
+    eprintln!(
+        "internal error at {place}: {what}\nThis is a defect of curate; outputs are untouched. Please report it with the command you ran."
+    );
 }

@@ -9,7 +9,7 @@ const YELLOW: &str = "\x1b[33m";
 const RESET: &str = "\x1b[0m";
 
 /// Paints only when the output is a terminal.
-pub struct Paint(pub bool);
+pub(crate) struct Paint(pub bool);
 
 impl Paint {
     fn on(&self, code: &str, text: &str) -> String {
@@ -18,7 +18,7 @@ impl Paint {
 }
 
 /// The whole report.
-pub fn inspection(found: &Inspection, paint: &Paint) -> String {
+pub(crate) fn inspection(found: &Inspection, paint: &Paint) -> String {
     let head = |text: &str| paint.on(BOLD, text);
     let mut lines = vec![format!("{}  {} rows in {} file(s)", head("INPUT"), found.rows, found.files.len())];
     lines.extend(
@@ -102,7 +102,8 @@ fn render(sample: &Sample, paint: &Paint) -> String {
     for range in &sample.trained {
         out.push_str(&shorten(sample.text.get(at..range.start).unwrap_or_default()));
         let inside = shorten(sample.text.get(range.clone()).unwrap_or_default());
-        out.push_str(&if paint.0 { format!("{GREEN}{inside}{RESET}") } else { format!("⟦{inside}⟧") });
+        let (before, after) = if paint.0 { (GREEN, RESET) } else { ("⟦", "⟧") };
+        out.extend([before, &inside, after]);
         at = range.end;
     }
     out.push_str(&shorten(sample.text.get(at..).unwrap_or_default()));

@@ -1,5 +1,7 @@
 //! The front door: flags become a plan, progress becomes a bar, errors become words and exit codes. No logic lives here.
 
+#![allow(clippy::cast_precision_loss)] // reason: counts become bars and rates
+
 mod args;
 mod commands;
 mod error;
@@ -11,6 +13,7 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    curate_api::report_panics(error::print_panic);
     let cli = args::Cli::parse();
     let json = cli.machine.json;
     match commands::run(cli) {

@@ -8,14 +8,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// A display that follows a progress tree until dropped.
-pub struct Display {
+pub(crate) struct Display {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Display {
     /// Follow `progress` on stderr; nothing is drawn when stderr is no terminal or `quiet`.
-    pub fn follow(progress: Progress, quiet: bool) -> Self {
+    pub(crate) fn follow(progress: Progress, quiet: bool) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let flag = stop.clone();
         let thread = (!quiet).then(|| std::thread::spawn(move || draw(&progress, &flag)));

@@ -3,7 +3,7 @@
 use curate_api::{Check, Explanation, Manifest, Method, format_bytes, manifest_path};
 
 /// After `select` and `run`.
-pub fn manifest(m: &Manifest) -> String {
+pub(crate) fn manifest(m: &Manifest) -> String {
     let c = &m.counts;
     let mut lines = vec![format!("read      {} rows, {}", c.input_rows, m.layout)];
     for (count, what) in [
@@ -31,12 +31,8 @@ pub fn manifest(m: &Manifest) -> String {
         }
     }
     let bytes = m.outputs.iter().map(|o| o.bytes).sum();
-    lines.push(format!(
-        "wrote     {} ({}), manifest {}",
-        m.plan.output.path,
-        format_bytes(bytes),
-        manifest_path(&m.plan.output.path).display()
-    ));
+    let manifest = manifest_path(&m.plan.output.path).unwrap_or_else(|| "not written".to_owned());
+    lines.push(format!("wrote     {} ({}), manifest {manifest}", m.plan.output.path, format_bytes(bytes)));
     lines.push(format!(
         "took      {:.1} s, peak memory {}, {} threads, {}",
         m.cost.seconds,
@@ -49,7 +45,7 @@ pub fn manifest(m: &Manifest) -> String {
 }
 
 /// `curate explain`.
-pub fn explanation(e: &Explanation) -> String {
+pub(crate) fn explanation(e: &Explanation) -> String {
     let verdict = if e.kept { "KEPT" } else { "DROPPED" };
     let mut lines = vec![format!("row {}: {verdict}", e.row), quote(&e.text)];
     lines.extend(e.because.iter().map(|b| format!("  - {b}")));
@@ -73,7 +69,7 @@ fn quote(text: &str) -> String {
 }
 
 /// `curate methods`.
-pub fn methods(all: &[Method]) -> String {
+pub(crate) fn methods(all: &[Method]) -> String {
     let mut lines = Vec::new();
     for kind in ["selector", "filter"] {
         lines.push(format!("{kind}s:"));
@@ -88,7 +84,7 @@ pub fn methods(all: &[Method]) -> String {
 }
 
 /// `curate methods NAME`.
-pub fn method(m: &Method) -> String {
+pub(crate) fn method(m: &Method) -> String {
     let mut lines =
         vec![format!("{} ({})", m.info.name, m.kind), String::new(), wrap(m.info.summary, 2), String::new()];
     lines.push(format!("  source  {}", wrap(m.info.source, 10).trim_start()));
@@ -136,7 +132,7 @@ fn wrap(text: &str, indent: usize) -> String {
 }
 
 /// `curate verify`.
-pub fn checks(all: &[Check]) -> String {
+pub(crate) fn checks(all: &[Check]) -> String {
     let line = |c: &Check| {
         format!(
             "{} {}{}",

@@ -318,6 +318,7 @@ impl Pool {
     ///
     /// # Errors
     /// `pool/length` when the column has not one value a row.
+    #[expect(clippy::needless_pass_by_value, reason = "callers hand over what they have just made")]
     pub fn with(&self, column: &Column, values: ArrayRef) -> Result<Self> {
         if values.len() != self.rows() {
             return Err(Error::data(

@@ -284,7 +284,7 @@ mod tests {
         /// How to draw.
         #[derive(Default, Serialize, Deserialize, JsonSchema)]
         #[serde(rename_all = "kebab-case")]
-        pub enum Draw {
+        pub(crate) enum Draw {
             /// Best first.
             #[default]
             Greedy,
@@ -294,7 +294,7 @@ mod tests {
 
         #[derive(Default, Serialize, Deserialize, JsonSchema)]
         #[serde(default, deny_unknown_fields)]
-        pub struct Demo {
+        pub(crate) struct Demo {
             /// Number of groups.
             #[schemars(range(min = 1, max = 10))]
             pub k: Option<usize>,

@@ -18,7 +18,9 @@ mod vectors;
 pub use detect::{ColumnPath, Conversation, Layout, Origin, Role, Roles, Turn};
 pub use json::JSON_TEXT;
 pub use kind::Kind;
-pub use sink::{OutputSpec, RowSink, Written, create, create_with, write_atomic};
+pub use sink::{
+    OutputSpec, RowSink, Written, WrittenFile, create, create_with, digest_whole, read_whole, write_atomic, write_whole,
+};
 pub use source::{FileInfo, Rendered, SkippedRow, Source, Unit, UnitData};
 pub use spec::{EmbedText, Format, InputSpec, OnBadRow};
 pub use store::Stores;

@@ -3,10 +3,9 @@
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type, SchemaRef, UInt64Type};
-use curate_core::{Error, Location, Result};
+use curate_core::{Error, Location, Result, guarded};
 use polars::lazy::dsl::{AggExpr, Expr};
 use polars::prelude::{Column, DataFrame, IntoLazy, NamedFrom, Series};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A compiled predicate.
 #[derive(Clone, Debug)]
@@ -53,7 +52,7 @@ impl Predicate {
                 "write an SQL predicate such as source = 'gsm8k' AND length(output) > 20; columns: {known}"
             ))
         };
-        let parsed = catch_unwind(|| polars::sql::sql_expr(sql)).map_err(|_| bad("the parser gave up".into()))?;
+        let parsed = guarded(|| polars::sql::sql_expr(sql)).ok_or_else(|| bad("the parser gave up".into()))?;
         let expr = parsed.map_err(|e| bad(e.to_string()))?;
         let mut columns = Vec::new();
         for node in &expr {
@@ -93,8 +92,7 @@ impl Predicate {
         let columns = self.columns.iter().map(column).collect::<Result<Vec<_>>>()?;
         let frame = DataFrame::new(rows, columns).map_err(|e| self.failed(&e.to_string()))?;
         let query = frame.lazy().select([self.expr.clone().alias("keep")]);
-        let result =
-            catch_unwind(AssertUnwindSafe(|| query.collect())).map_err(|_| self.failed("the evaluation gave up"))?;
+        let result = guarded(|| query.collect()).ok_or_else(|| self.failed("the evaluation gave up"))?;
         let result = result.map_err(|e| self.failed(&e.to_string()))?;
         let keep = result.column("keep").map_err(|e| self.failed(&e.to_string()))?.as_materialized_series().clone();
         let keep = keep

@@ -21,7 +21,7 @@ fn put(stores: &Stores, url: &str, batch: &RecordBatch) -> Result<Vec<String>, E
     let mut sink =
         create_with(&OutputSpec { shard_rows: Some(20_000), ..OutputSpec::of(url) }, batch.schema(), stores)?;
     sink.write(batch)?;
-    Ok(sink.finish()?.files)
+    Ok(sink.finish()?.files.into_iter().map(|file| file.path).collect())
 }
 
 fn open(desk: &Desk, stores: &Stores, url: &str) -> Result<Source, Error> {

@@ -302,6 +302,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::many_single_char_names, reason = "n rows of d numbers, k centroids")]
     fn every_frame_gives_the_canonical_labels() {
         let (n, k, d) = (700, 130, 96);
         let (x, c) = (rows(1, n, d, 12, 0.3), rows(2, k, d, 12, 0.05));

@@ -14,6 +14,7 @@ use curate_core::kernels::{MatRef, Metric};
 use curate_core::{Column, Ctx, Error, Pool, Result};
 use serde::Serialize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Rows of the sample that the silhouette looks at.
 const SILHOUETTE_ROWS: usize = 10_000;
@@ -85,12 +86,36 @@ fn fit(vectors: &Vectors<'_>, ids: &[u64], spec: &Spec, ctx: &Ctx) -> Result<Fit
         restarts: spec.restarts,
         ..KMeansParams::new(spec.k, ctx.derived_seed("k-means"))
     };
-    let found = kmeans::fit(ctx.backend(), block.view()?, Some(&sample_ids), &params, &|rows| ctx.tick(rows).is_ok())?;
+    let passes = Passes::announce(&params, sample.len(), ids.len(), ctx);
+    let found = kmeans::fit(ctx.backend(), block.view()?, Some(&sample_ids), &params, &|rows| passes.tick(rows))?;
+    ctx.progress().note(format!("{} iterations", found.iterations));
+    ctx.progress().set_total(passes.seen.load(Ordering::Relaxed) + ids.len() as u64);
     let mut looked_at: Vec<usize> = (0..sample.len()).collect();
     looked_at.sort_by_cached_key(|&row| key(&sample[row]));
     looked_at.truncate(SILHOUETTE_ROWS);
     let silhouette = silhouette(&block, &looked_at, &found, ctx)?;
     Ok(Fit { inertia: found.inertia, iterations: found.iterations, silhouette, centroids: found.centroids })
+}
+
+/// The fit's part in the progress display: a pass a Lloyd iteration, at most as many as the parameters allow.
+struct Passes<'a> {
+    rows: u64,
+    seen: AtomicU64,
+    ctx: &'a Ctx,
+}
+
+impl<'a> Passes<'a> {
+    fn announce(params: &KMeansParams, rows: usize, n: usize, ctx: &'a Ctx) -> Self {
+        let passes = u64::from(params.max_iters + 1) * u64::from(params.restarts.max(1));
+        ctx.progress().set_total(passes * rows as u64 + n as u64);
+        Self { rows: rows.max(1) as u64, seen: AtomicU64::new(0), ctx }
+    }
+
+    fn tick(&self, rows: u64) -> bool {
+        let seen = self.seen.fetch_add(rows, Ordering::Relaxed) + rows;
+        self.ctx.progress().note(format!("iteration {}", seen.div_ceil(self.rows)));
+        self.ctx.tick(rows).is_ok()
+    }
 }
 
 /// Mean of `(b - a) / max(a, b)`: `a` the distance to the nearest centroid, `b` to the next. None for a single cluster.

@@ -274,13 +274,16 @@ fn drawable(strata: &Strata<'_>, preference: &[f64]) -> Vec<u64> {
 
 /// Figures that only the finished selection has.
 fn report(selection: &mut Selection, scored: bool) {
-    let sizes = || selection.groups.iter().map(|g| g.size_rows);
-    let (smallest, largest) = (sizes().min().unwrap_or(0), sizes().max().unwrap_or(0));
+    let mut sizes: Vec<u64> = selection.groups.iter().map(|g| g.size_rows).collect();
+    sizes.sort_unstable();
+    let at = |place: usize| sizes.get(place).copied().unwrap_or(0);
+    let (smallest, median, largest) = (at(0), at(sizes.len() / 2), sizes.last().copied().unwrap_or(0));
     let chosen = selection.groups.iter().filter(|g| g.picked_rows > 0).count();
     let (filled, picks) = (selection.groups.len(), selection.picks.len());
     let report = &mut selection.report;
     report.insert("clusters_chosen_from".into(), json!(chosen));
     report.insert("smallest_cluster_rows".into(), json!(smallest));
+    report.insert("median_cluster_rows".into(), json!(median));
     report.insert("largest_cluster_rows".into(), json!(largest));
     report.insert("quality".into(), if scored { json!(Column::QUALITY.as_str()) } else { Value::Null });
     if filled > picks {

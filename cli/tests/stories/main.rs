@@ -1,5 +1,6 @@
 //! Stories through the built binary: what a user types, and what must come of it.
 
+mod inputs;
 mod interrupted;
 mod methods;
 mod outputs;

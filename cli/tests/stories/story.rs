@@ -83,7 +83,7 @@ impl Story {
 
     /// Run the binary to its end.
     pub(crate) fn curate(&self, args: &[&str]) -> Said {
-        answer(self.command(args).output().expect("the binary starts"))
+        Said::of(self.command(args).output().expect("the binary starts"))
     }
 
     /// Run the binary with `input` on its standard input.
@@ -96,7 +96,7 @@ impl Story {
             .spawn()
             .expect("the binary starts");
         child.stdin.take().expect("a pipe").write_all(input).expect("the binary reads its input");
-        answer(child.wait_with_output().expect("the binary ends"))
+        Said::of(child.wait_with_output().expect("the binary ends"))
     }
 
     /// The arguments of `curate select INPUT -o OUT --json`, with the story's cache unless another is named.
@@ -128,9 +128,12 @@ impl Story {
     }
 }
 
-fn answer(output: std::process::Output) -> Said {
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Said { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
+impl Said {
+    /// What a finished binary said.
+    pub(crate) fn of(output: std::process::Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Self { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
 }
 
 /// The sample corpus of the README.

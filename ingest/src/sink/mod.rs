@@ -4,8 +4,10 @@ mod encode;
 mod jsonl;
 mod shards;
 mod target;
+mod whole;
 
 pub use target::write_atomic;
+pub use whole::{digest_whole, read_whole, write_whole};
 
 use crate::kind::{self, Kind, Packing};
 use crate::store::Stores;
@@ -14,7 +16,7 @@ use arrow::datatypes::SchemaRef;
 use curate_core::{Error, Location, Result};
 use encode::Encoder;
 use serde::{Deserialize, Serialize};
-use target::Target;
+use target::{Done, Target};
 
 /// Where rows go.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -38,11 +40,30 @@ impl OutputSpec {
     }
 }
 
+/// One file of an output.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WrittenFile {
+    /// Path or URL.
+    pub path: String,
+    /// Rows in it.
+    pub rows: u64,
+    /// Its size.
+    pub bytes: u64,
+    /// BLAKE3 of its bytes, in hexadecimal.
+    pub digest: String,
+}
+
+impl WrittenFile {
+    fn of(done: Done, rows: u64) -> Self {
+        Self { path: done.name, rows, bytes: done.bytes, digest: done.hasher.finalize().to_hex().to_string() }
+    }
+}
+
 /// What was written.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Written {
     /// The files, in row order.
-    pub files: Vec<String>,
+    pub files: Vec<WrittenFile>,
     /// Rows in all.
     pub rows: u64,
     /// Bytes in all.
@@ -123,12 +144,7 @@ impl RowSink for Single {
     }
 
     fn finish(self: Box<Self>) -> Result<Written> {
-        let done = self.encoder.close()?.commit()?;
-        Ok(Written {
-            files: vec![done.name],
-            rows: self.rows,
-            bytes: done.bytes,
-            digest: done.hasher.finalize().to_hex().to_string(),
-        })
+        let file = WrittenFile::of(self.encoder.close()?.commit()?, self.rows);
+        Ok(Written { rows: file.rows, bytes: file.bytes, digest: file.digest.clone(), files: vec![file] })
     }
 }

@@ -1,8 +1,8 @@
 //! A folder of shards with a marker that says it is complete.
 
 use super::encode::Encoder;
-use super::target::{self, Done, Target, write_atomic};
-use super::{OutputSpec, RowSink, Shape, Written, shape_of};
+use super::target::{self, Target, write_atomic};
+use super::{OutputSpec, RowSink, Shape, Written, WrittenFile, shape_of};
 use crate::errors::io_at;
 use crate::kind::{Kind, Packing};
 use crate::store::Stores;
@@ -25,7 +25,7 @@ pub(super) struct Shards {
     schema: SchemaRef,
     stores: Stores,
     open: Option<(Encoder, usize)>,
-    closed: Vec<Target>,
+    closed: Vec<(Target, u64)>,
     rows: u64,
 }
 
@@ -91,8 +91,8 @@ impl Shards {
     }
 
     fn close_shard(&mut self) -> Result<()> {
-        if let Some((encoder, _)) = self.open.take() {
-            self.closed.push(encoder.close()?.rest()?);
+        if let Some((encoder, rows)) = self.open.take() {
+            self.closed.push((encoder.close()?.rest()?, rows as u64));
         }
         Ok(())
     }
@@ -100,13 +100,15 @@ impl Shards {
     /// Take away the marker and the shards of an earlier output that this one does not replace.
     fn clear(&self) -> Result<()> {
         if self.is_remote() {
-            return Ok(());
+            let folder = self.stores.object(&self.folder)?;
+            let ours = |path: &object_store::path::Path| path.filename().is_some_and(is_ours);
+            return folder.list()?.into_iter().filter(ours).try_for_each(|path| folder.sibling(path).delete());
         }
         let folder = self.local()?;
         for entry in std::fs::read_dir(&folder).map_err(|e| io_at(e, &folder))? {
             let entry = entry.map_err(|e| io_at(e, &folder))?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if name == MARKER || (name.starts_with("part-") && crate::kind::from_name(&name).0.is_some()) {
+            if is_ours(&name) {
                 std::fs::remove_file(entry.path()).map_err(|e| io_at(e, &entry.path().to_string_lossy()))?;
             }
         }
@@ -121,6 +123,11 @@ impl Shards {
         marker.flush().map_err(|e| io_at(e, &self.folder))?;
         marker.commit().map(|_| ())
     }
+}
+
+/// Whether a name is one that a folder of shards gives.
+fn is_ours(name: &str) -> bool {
+    name == MARKER || (name.starts_with("part-") && crate::kind::from_name(name).0.is_some())
 }
 
 impl RowSink for Shards {
@@ -153,11 +160,11 @@ impl RowSink for Shards {
             self.clear()?;
         }
         let (mut written, mut hasher) = (Written { rows: self.rows, ..Written::default() }, blake3::Hasher::new());
-        for target in std::mem::take(&mut self.closed) {
-            let Done { name, bytes, hasher: own } = target.commit()?;
-            hasher.update(own.finalize().as_bytes());
-            written.files.push(name);
-            written.bytes += bytes;
+        for (target, rows) in std::mem::take(&mut self.closed) {
+            let file = WrittenFile::of(target.commit()?, rows);
+            hasher.update(file.digest.as_bytes());
+            written.bytes += file.bytes;
+            written.files.push(file);
         }
         self.mark()?;
         written.digest = hasher.finalize().to_hex().to_string();

@@ -13,7 +13,6 @@ use arrow::ipc::writer::FileWriter;
 use curate_core::{Ctx, Error, Location, Result};
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use tempfile::TempPath;
@@ -182,10 +181,10 @@ fn rewrite(local: &Local, scratch: &Path, ctx: &Ctx) -> Result<TempPath> {
 
 /// Call the Arrow library: damaged files make it fail, or panic in places.
 fn guarded<T>(name: &str, call: impl FnOnce() -> Result<T, ArrowError>) -> Result<T> {
-    match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(corrupt("arrow", name, error)),
-        Err(_) => Err(corrupt("arrow", name, std::io::Error::other("the decoder gave up on damaged data"))),
+    match curate_core::guarded(call) {
+        Some(Ok(value)) => Ok(value),
+        Some(Err(error)) => Err(corrupt("arrow", name, error)),
+        None => Err(corrupt("arrow", name, std::io::Error::other("the decoder gave up on damaged data"))),
     }
 }
 

@@ -17,7 +17,6 @@ use parquet::arrow::arrow_reader::{
 use parquet::file::metadata::{PageIndexPolicy, RowGroupMetaData};
 use parquet::file::reader::ChunkReader;
 use std::io::Read;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Readers kept for going on; one a thread is enough.
@@ -228,10 +227,10 @@ fn guarded<T, E: std::error::Error + Send + Sync + 'static>(
     name: &str,
     call: impl FnOnce() -> Result<T, E>,
 ) -> Result<T> {
-    match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(corrupt("parquet", name, error)),
-        Err(_) => Err(corrupt("parquet", name, std::io::Error::other("the decoder gave up on damaged data"))),
+    match curate_core::guarded(call) {
+        Some(Ok(value)) => Ok(value),
+        Some(Err(error)) => Err(corrupt("parquet", name, error)),
+        None => Err(corrupt("parquet", name, std::io::Error::other("the decoder gave up on damaged data"))),
     }
 }
 

@@ -116,6 +116,12 @@ impl Object {
         wait(async move { store.head(&path).await })?.map_err(|e| failed(e, &self.url))
     }
 
+    /// Take the object away.
+    pub(crate) fn delete(&self) -> Result<()> {
+        let (store, path) = (Arc::clone(&self.store), self.path.clone());
+        wait(async move { store.delete(&path).await })?.map_err(|e| failed(e, &self.url))
+    }
+
     /// All objects below this path, sorted, as paths relative to the store.
     pub(crate) fn list(&self) -> Result<Vec<Path>> {
         let (store, path) = (Arc::clone(&self.store), self.path.clone());
