@@ -4,7 +4,7 @@
 use crate::cache::{Cache, Key};
 use arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray, Float32Array, RecordBatch, UInt32Array, UInt64Array};
 use arrow::datatypes::{DataType, Field, Float32Type, Schema, UInt32Type};
-use curate_core::{ChunkSource, Column, Ctx, Embedder, Error, Location, Pool, Result};
+use curate_core::{ChunkSource, Column, Ctx, Embedder, Error, Location, Pool, Progress, Result};
 use curate_ingest::{Source, Unit, UnitData};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -181,8 +181,10 @@ impl Builder<'_> {
     fn drain(&self, receiver: Receiver<(usize, Result<UnitData>)>, ctx: &Ctx) -> Result<()> {
         for (i, data) in receiver {
             let unit = &self.source.units()[i];
+            let before = ctx.progress().done();
             self.compute_unit(unit, &data?, ctx)?;
-            ctx.tick(u64::from(unit.rows))?;
+            let counted = ctx.progress().done() - before;
+            ctx.tick(u64::from(unit.rows).saturating_sub(counted))?;
         }
         Ok(())
     }
@@ -198,7 +200,10 @@ impl Builder<'_> {
             let batch = match stage {
                 Stage::Rows => rows_batch(unit, data, &texts)?,
                 Stage::Embed => embed_batch(self.want.embedder.as_deref(), &texts, ctx)?,
-                Stage::Tokens => tokens_batch(self.want.tokens.as_deref(), &texts, ctx)?,
+                Stage::Tokens => {
+                    let uncounted = ctx.clone().with_progress(Progress::root("tokens"));
+                    tokens_batch(self.want.tokens.as_deref(), &texts, &uncounted)?
+                }
                 Stage::Vectors => self.vectors_batch(unit, data)?,
                 Stage::Taken(i) => self.taken_batch(&self.want.taken[i], unit, data)?,
             };

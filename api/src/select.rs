@@ -71,7 +71,8 @@ pub fn forecast(plan: &Plan, host: &Host) -> Result<Forecast> {
         };
         let dim = want.embedder.as_ref().map_or(0, |e| e.dim()) as u64;
         let rows_to_compute = missing_rows(source, want, &host.cache)?;
-        let per_second = if plan.embed.name == "static" { 15_000.0 } else { 30.0 * host.threads as f64 };
+        let per_second =
+            if plan.embed.name == "static" { 60_000.0 * host.threads as f64 } else { 30.0 * host.threads as f64 };
         Ok(Forecast {
             layout: source.layout().to_string(),
             input_rows: rows,
@@ -80,7 +81,7 @@ pub fn forecast(plan: &Plan, host: &Host) -> Result<Forecast> {
             rows_to_compute,
             vector_bytes: rows * dim * 4,
             memory_bytes: (300 << 20) + rows * 64 + (rows * dim * 4).min(256 * 1024 * dim * 4),
-            seconds: 1.0 + rows_to_compute as f64 / per_second + rows as f64 * 4e-5,
+            seconds: 1.0 + rows_to_compute as f64 / per_second + rows as f64 * 8e-5 / host.threads as f64,
         })
     })
 }

@@ -56,7 +56,7 @@ fn leaves(root: &Snapshot) -> Vec<(Snapshot, String)> {
     let mut found = Vec::new();
     for child in &root.children {
         found.push((child.clone(), child.label.clone()));
-        for part in &child.children {
+        for part in child.children.iter().filter(|part| part.total > 0) {
             found.push((part.clone(), format!("  {}", part.label)));
         }
     }

@@ -27,7 +27,8 @@ pub(crate) fn manifest(m: &Manifest) -> String {
     }
     for key in ["warning", "inertia", "silhouette"] {
         if let Some(value) = m.report.get(key) {
-            lines.push(format!("          {key} {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned)));
+            let words = value.as_f64().map_or_else(|| value.to_string(), |number| format!("{number:.4}"));
+            lines.push(format!("          {key} {}", value.as_str().map_or(words, str::to_owned)));
         }
     }
     let bytes = m.outputs.iter().map(|o| o.bytes).sum();

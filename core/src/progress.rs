@@ -67,6 +67,12 @@ impl Progress {
         self.0.done.fetch_add(n, Ordering::Relaxed);
     }
 
+    /// Units counted so far.
+    #[must_use]
+    pub fn done(&self) -> u64 {
+        self.0.done.load(Ordering::Relaxed)
+    }
+
     /// Say how many units there are in all.
     pub fn set_total(&self, total: u64) {
         self.0.total.store(total, Ordering::Relaxed);

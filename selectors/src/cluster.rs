@@ -113,7 +113,10 @@ impl<'a> Passes<'a> {
 
     fn tick(&self, rows: u64) -> bool {
         let seen = self.seen.fetch_add(rows, Ordering::Relaxed) + rows;
-        self.ctx.progress().note(format!("iteration {}", seen.div_ceil(self.rows)));
+        let note = || {
+            if seen == 0 { "choosing the start".to_owned() } else { format!("iteration {}", seen.div_ceil(self.rows)) }
+        };
+        self.ctx.progress().note(note());
         self.ctx.tick(rows).is_ok()
     }
 }

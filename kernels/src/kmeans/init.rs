@@ -26,6 +26,9 @@ pub(super) fn plus_plus(fit: &Fit<'_>, restart: u32) -> Result<Vec<f32>, KernelE
     let mut sq_dist = vec![f32::MAX; rows.len()];
     let mut out = Vec::with_capacity(k * dim);
     for draw in 0..k as u64 {
+        if !(fit.tick)(0) {
+            return Err(KernelError::Stopped);
+        }
         let key = |i: usize| -unit(mix(&[seed, RACE, u64::from(restart), draw, ids[i]])).ln() / f64::from(weight[i]);
         let open = (0..rows.len()).into_par_iter().with_min_len(1024).filter(|&i| !drawn[i]);
         let raced = open.map(|i| (key(i), ids[i], i));
