@@ -1,0 +1,8 @@
+//! The workshop's model: a causal language model that is loaded, probed, trained and judged. Forward and backward are
+//! written by hand on the kernels' `nn` operations: no graph, no gradient that nobody asked for, no padding.
+
+mod batch;
+mod params;
+
+pub use batch::{Batch, IGNORE, Sequence};
+pub use params::{Grads, ParamId, Params, Tensor};

@@ -1,0 +1,1 @@
+//! The trainer against references: PyTorch goldens, finite differences, closed forms.
