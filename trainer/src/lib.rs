@@ -2,8 +2,11 @@
 //! written by hand on the kernels' `nn` operations: no graph, no gradient that nobody asked for, no padding.
 
 mod batch;
+pub mod data;
+pub mod eval;
 pub mod model;
 mod params;
+pub mod tokenizer;
 
 pub use batch::{Batch, IGNORE, Sequence};
 pub use params::{Grads, ParamId, Params, Tensor};

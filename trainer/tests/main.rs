@@ -1,1 +1,4 @@
 //! The trainer against references: PyTorch goldens, finite differences, closed forms.
+
+mod data;
+mod eval;
