@@ -1,0 +1,7 @@
+//! The training loop: on a model of closed forms, and on small transformers.
+
+mod adapters;
+mod learning;
+mod resuming;
+mod sparse;
+mod toy;
