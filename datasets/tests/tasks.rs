@@ -12,11 +12,11 @@ use std::collections::BTreeSet;
 mod long {
     use std::cmp::Ordering;
 
-    pub fn read(text: &str) -> Vec<u8> {
+    pub(super) fn read(text: &str) -> Vec<u8> {
         trim(text.bytes().map(|b| b - b'0').collect())
     }
 
-    pub fn show(digits: &[u8]) -> String {
+    pub(super) fn show(digits: &[u8]) -> String {
         if digits.is_empty() { "0".into() } else { digits.iter().map(|d| char::from(b'0' + d)).collect() }
     }
 
@@ -24,11 +24,11 @@ mod long {
         digits.into_iter().skip_while(|d| *d == 0).collect()
     }
 
-    pub fn cmp(a: &[u8], b: &[u8]) -> Ordering {
+    pub(super) fn cmp(a: &[u8], b: &[u8]) -> Ordering {
         a.len().cmp(&b.len()).then_with(|| a.cmp(b))
     }
 
-    pub fn add(a: &[u8], b: &[u8]) -> Vec<u8> {
+    pub(super) fn add(a: &[u8], b: &[u8]) -> Vec<u8> {
         let (mut out, mut carry) = (Vec::new(), 0);
         for place in 0..a.len().max(b.len()) + 1 {
             let digit = |x: &[u8]| x.iter().rev().nth(place).copied().unwrap_or(0);
@@ -40,7 +40,7 @@ mod long {
         trim(out)
     }
 
-    pub fn sub(a: &[u8], b: &[u8]) -> Vec<u8> {
+    pub(super) fn sub(a: &[u8], b: &[u8]) -> Vec<u8> {
         assert!(cmp(a, b) != Ordering::Less);
         let (mut out, mut borrow) = (Vec::new(), 0i8);
         for place in 0..a.len() {
@@ -56,7 +56,7 @@ mod long {
         trim(out)
     }
 
-    pub fn mul(a: &[u8], b: &[u8]) -> Vec<u8> {
+    pub(super) fn mul(a: &[u8], b: &[u8]) -> Vec<u8> {
         let mut sum = Vec::new();
         for digit in b {
             sum.push(0); // times ten
@@ -68,7 +68,7 @@ mod long {
         sum
     }
 
-    pub fn div(a: &[u8], b: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    pub(super) fn div(a: &[u8], b: &[u8]) -> (Vec<u8>, Vec<u8>) {
         let (mut quotient, mut rest) = (Vec::new(), Vec::new());
         for digit in a {
             rest.push(*digit);
@@ -83,7 +83,7 @@ mod long {
         (trim(quotient), rest)
     }
 
-    pub fn gcd(a: Vec<u8>, b: Vec<u8>) -> Vec<u8> {
+    pub(super) fn gcd(a: Vec<u8>, b: Vec<u8>) -> Vec<u8> {
         if b.is_empty() {
             a
         } else {
@@ -92,7 +92,7 @@ mod long {
         }
     }
 
-    pub fn shifted(a: &[u8], zeros: usize) -> Vec<u8> {
+    pub(super) fn shifted(a: &[u8], zeros: usize) -> Vec<u8> {
         trim(a.iter().copied().chain(std::iter::repeat_n(0, zeros)).collect())
     }
 }

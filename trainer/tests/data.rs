@@ -23,7 +23,7 @@ const TEXTS: [&str; 6] = [
 
 fn bytes() -> &'static [u8] {
     static FILE: LazyLock<Vec<u8>> = LazyLock::new(|| {
-        let recipe = BpeRecipe { vocab_size: 340, ..BpeRecipe::default() };
+        let recipe = BpeRecipe { vocab_size: 285, ..BpeRecipe::default() };
         train_bpe(&TEXTS, &recipe, &Ctx::new(0)).unwrap()
     });
     &FILE
@@ -59,7 +59,7 @@ fn the_learned_vocabulary_round_trips_and_repeats() {
         assert_eq!(tokenizer.decode(&tokens.ids).unwrap(), plain);
         assert_eq!(tokenizer.ids(text).unwrap(), tokens.ids);
     }
-    assert_eq!((tokenizer.eos(), tokenizer.id("<|im_end|>"), tokenizer.size()), (Some(0), Some(2), 340));
+    assert_eq!((tokenizer.eos(), tokenizer.id("<|im_end|>"), tokenizer.size()), (Some(0), Some(2), 285));
     let digits = tokenizer.encode("12345").unwrap();
     assert_eq!(digits.ids.len(), 5, "every digit is a token");
     let alone = rayon_pool(1).install(bytes_again);
@@ -68,7 +68,7 @@ fn the_learned_vocabulary_round_trips_and_repeats() {
 }
 
 fn bytes_again() -> Vec<u8> {
-    let recipe = BpeRecipe { vocab_size: 340, ..BpeRecipe::default() };
+    let recipe = BpeRecipe { vocab_size: 285, ..BpeRecipe::default() };
     train_bpe(&TEXTS, &recipe, &Ctx::new(5)).unwrap()
 }
 
@@ -251,8 +251,8 @@ fn bad_columns_are_named() {
     assert_eq!(code(&wrong).code(), "column/type");
     assert_eq!(SequenceOptions::new(1).check(None).unwrap_err().code(), "data/max-length");
     assert_eq!(SequenceOptions::new(512).check(Some(256)).unwrap_err().code(), "data/max-length");
-    assert_eq!(tokenizer().fits(339).unwrap_err().code(), "tokenizer/vocabulary");
-    assert!(tokenizer().fits(340).is_ok());
+    assert_eq!(tokenizer().fits(284).unwrap_err().code(), "tokenizer/vocabulary");
+    assert!(tokenizer().fits(285).is_ok());
     assert_eq!(TextTokenizer::from_json(b"{}", None).unwrap_err().code(), "tokenizer/invalid");
     assert_eq!(TextTokenizer::from_json(bytes(), Some("</s>")).unwrap_err().code(), "tokenizer/special");
     let few = BpeRecipe { vocab_size: 200, ..BpeRecipe::default() };

@@ -19,7 +19,7 @@ pub const TEXT: &str = "text";
 pub const TRAINED: &str = "text.trained";
 
 /// What rows are read from: a pool, with the ids of its rows.
-pub struct Data<'a> {
+pub(super) struct Data<'a> {
     pool: &'a Pool,
     rows: Vec<u64>,
     marked: bool,
@@ -44,7 +44,7 @@ impl<'a> Data<'a> {
     ///
     /// # Errors
     /// `column/missing` when there is no text, or no ranges although loss is on answers.
-    pub fn open(pool: &'a Pool, loss_on: LossOn) -> Result<Self> {
+    pub(super) fn open(pool: &'a Pool, loss_on: LossOn) -> Result<Self> {
         pool.require(&[Column::named(TEXT)], "the trainer")?;
         let marked = loss_on == LossOn::Completion;
         if marked && !pool.has(&Column::named(TRAINED)) {

@@ -8,7 +8,7 @@ mod preview;
 mod sequences;
 mod thought;
 
-pub use columns::{Data, TEXT, TRAINED, trained_column};
+pub use columns::{TEXT, TRAINED, trained_column};
 pub use pack::{Packing, pack};
 pub use plan::{Cursor, Feed, Plan};
 pub use preview::{Sample, preview};

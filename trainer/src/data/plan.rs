@@ -4,6 +4,7 @@ use super::{Packing, pack};
 use crate::{Batch, Sequence};
 use curate_core::{Ctx, Error, Result};
 use serde::{Deserialize, Serialize};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A place in the plan: the next group to be given out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -21,7 +22,11 @@ pub struct Plan {
     groups: Vec<Vec<usize>>,
     batch_size: usize,
     ctx: Ctx,
+    last: Arc<Mutex<Option<Order>>>,
 }
+
+/// The order of an epoch, kept until another is asked for.
+type Order = (u64, Arc<[usize]>);
 
 impl Plan {
     /// A plan over sequences of these lengths: `batch_size` rows a batch, or bins of `max_length` tokens.
@@ -36,7 +41,7 @@ impl Plan {
             (Packing::None, _) => (0..lengths.len()).map(|at| vec![at]).collect(),
             (Packing::Bfd, max_length) => pack(lengths, max_length)?,
         };
-        Ok(Self { groups, batch_size, ctx: ctx.labelled("batches") })
+        Ok(Self { groups, batch_size, ctx: ctx.labelled("batches"), last: Arc::default() })
     }
 
     /// Groups: rows, or bins.
@@ -63,6 +68,16 @@ impl Plan {
         order
     }
 
+    /// The order of an epoch, drawn once however often the plan is fed.
+    fn kept_order(&self, epoch: u64) -> Arc<[usize]> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, order) = match last.take() {
+            Some(kept) if kept.0 == epoch => last.insert(kept),
+            _ => last.insert((epoch, self.order(epoch).into())),
+        };
+        order.clone()
+    }
+
     /// Give out batches from `cursor` on.
     ///
     /// # Errors
@@ -73,14 +88,13 @@ impl Plan {
             return Err(Error::data("data/cursor", format!("place {offset} of an epoch with {groups} groups"))
                 .hint("the checkpoint belongs to other data; start again without it"));
         }
-        Ok(Feed { plan: self, order: self.order(cursor.epoch), cursor })
+        Ok(Feed { plan: self, cursor })
     }
 }
 
 /// Batches without end, epoch after epoch.
 pub struct Feed<'a> {
     plan: &'a Plan,
-    order: Vec<usize>,
     cursor: Cursor,
 }
 
@@ -93,15 +107,14 @@ impl Feed<'_> {
 
     /// Indices of the sequences of the next batch. A batch never reaches into the next epoch.
     pub fn next_indices(&mut self) -> Vec<usize> {
-        let first = usize::try_from(self.cursor.offset).unwrap_or(usize::MAX).min(self.order.len());
-        let last = self.order.len().min(first + self.plan.batch_size);
-        let indices =
-            self.order[first..last].iter().flat_map(|&group| self.plan.groups[group].iter().copied()).collect();
-        self.cursor.offset = last as u64;
-        if last == self.order.len() {
-            self.cursor = Cursor { epoch: self.cursor.epoch + 1, offset: 0 };
-            self.order = self.plan.order(self.cursor.epoch);
-        }
+        let order = self.plan.kept_order(self.cursor.epoch);
+        let first = usize::try_from(self.cursor.offset).unwrap_or(usize::MAX).min(order.len());
+        let last = order.len().min(first + self.plan.batch_size);
+        let groups = order[first..last].iter().map(|&group| &self.plan.groups[group]);
+        let indices = groups.flatten().copied().collect();
+        let (epoch, ended) = (self.cursor.epoch, last == order.len());
+        self.cursor =
+            if ended { Cursor { epoch: epoch + 1, offset: 0 } } else { Cursor { epoch, offset: last as u64 } };
         indices
     }
 

@@ -120,9 +120,10 @@ fn is_negative(before: &str) -> bool {
 
 /// Where the number that begins at `start` ends; `start` itself when none begins there.
 fn number_end(bytes: &[u8], start: usize) -> usize {
-    let whole = grouped_end(bytes, start);
-    let end = fraction_end(bytes, whole);
-    if end == start || bytes[start] == b',' {
+    let end = fraction_end(bytes, grouped_end(bytes, start));
+    // a point right behind a letter or digit begins no number
+    let attached = bytes[start] == b'.' && start > 0 && bytes[start - 1].is_ascii_alphanumeric();
+    if end == start || attached {
         return start;
     }
     let over = digits_end(bytes, end + 1);

@@ -12,8 +12,8 @@ pub trait Generate {
     /// New tokens after each prompt, at most `max_new`, up to the first of `stop` (given back or not).
     ///
     /// # Errors
-    /// What the model gives.
-    fn generate(&self, prompts: &[Vec<u32>], max_new: usize, stop: &[u32]) -> Result<Vec<Vec<u32>>>;
+    /// What the model gives; `cancelled`.
+    fn generate(&self, prompts: &[Vec<u32>], max_new: usize, stop: &[u32], ctx: &Ctx) -> Result<Vec<Vec<u32>>>;
 }
 
 /// How a model is asked.
@@ -67,7 +67,7 @@ pub fn evaluate(
     for batch in order.chunks(options.batch_size.max(1)) {
         ctx.tick(batch.len() as u64)?;
         let asked: Vec<Vec<u32>> = batch.iter().map(|&at| prompts[at].clone()).collect();
-        let answers = model.generate(&asked, options.max_new_tokens, tokenizer.stops())?;
+        let answers = model.generate(&asked, options.max_new_tokens, tokenizer.stops(), ctx)?;
         if answers.len() != batch.len() {
             let (got, asked) = (answers.len(), batch.len());
             return Err(Error::data("eval/answers", format!("{got} answers to {asked} prompts"))

@@ -209,7 +209,7 @@ impl Task {
         match (self.op, self.kind) {
             (Op::Multiply, Float) => 9,
             (Op::Add | Op::Sub, Float) | (_, Fraction) | (Op::Multiply, _) => 17,
-            (Op::Add | Op::Sub | Op::TrueDiv | Op::FloorDiv | Op::Mod, _) => 30,
+            (Op::Add | Op::Sub | Op::TrueDiv | Op::FloorDiv | Op::Mod | Op::ToFloat, _) => 30,
             _ => 100,
         }
     }
