@@ -93,7 +93,7 @@ def adapter(model, name, folder, tokens, labels):
     plain = {f"grad.{key.replace('.default', '')}": value for key, value in grads.items()}
     plain |= {f"logits.{i}": logits.detach() for i, (logits, _) in enumerate(results)}
     save_file(plain, folder / "adapter" / "golden.safetensors")
-    return [float(loss) for _, loss in results]
+    return [loss.item() for _, loss in results]
 
 
 def make(name, folder):
@@ -108,7 +108,8 @@ def make(name, folder):
     (folder / "generation_config.json").unlink(missing_ok=True)
     if name in ("llama", "mistral"):
         old_keys(folder)
-    model = model.float()
+    # Read again: bfloat16() also rounds the frequencies, which are no weights.
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
     tokens, labels = batch()
     results, grads = gradients(model, tokens, labels)
     tensors = {f"grad.{key}": value for key, value in grads.items()}
@@ -117,7 +118,7 @@ def make(name, folder):
     prompt = tokens[0][:5]
     greedy = model.generate(prompt[None], max_new_tokens=12, do_sample=False, eos_token_id=None, pad_token_id=0)
     golden = dict(tokens=[t.tolist() for t in tokens], labels=[l.tolist() for l in labels],
-                  losses=[float(loss) for _, loss in results], prompt=prompt.tolist(),
+                  losses=[loss.item() for _, loss in results], prompt=prompt.tolist(),
                   greedy=greedy[0, len(prompt):].tolist())
     if name in ADAPTERS:
         golden["adapter_losses"] = adapter(model, name, folder, tokens, labels)

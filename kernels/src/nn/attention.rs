@@ -182,7 +182,9 @@ impl Attention<'_> {
         let heads = |segment| (0..self.heads).flat_map(move |head| self.tiles(segment, head));
         let tiles: Vec<Tile> = self.segments.iter().flat_map(heads).collect();
         let (out, lse) = (Shared::new(out), Shared::new(lse));
-        tiles.into_par_iter().for_each_init(Room::default, |room, tile| self.tile_forward(seen, tile, room, (out, lse)));
+        tiles
+            .into_par_iter()
+            .for_each_init(Room::default, |room, tile| self.tile_forward(seen, tile, room, (out, lse)));
     }
 
     fn tile_forward(&self, seen: Seen, tile: Tile, room: &mut Room, (out, lse): (Shared, Shared)) {

@@ -35,7 +35,9 @@ pub fn put_rows(rows: &[f32], width: usize, ids: &[u32], table: &mut [f32]) {
 pub fn scatter_add(rows: &[f32], width: usize, ids: &[u32], table: &mut [f32]) {
     assert_eq!(rows.len(), ids.len() * width);
     for (row, &id) in rows.chunks_exact(width).zip(ids) {
-        add_rows(&mut table[id as usize * width..][..width], row);
+        for (x, b) in table[id as usize * width..][..width].iter_mut().zip(row) {
+            *x += b;
+        }
     }
 }
 
@@ -44,11 +46,14 @@ pub fn scatter_add(rows: &[f32], width: usize, ids: &[u32], table: &mut [f32]) {
 /// # Panics
 /// When `row` is empty.
 pub fn add_rows(x: &mut [f32], row: &[f32]) {
-    for x in x.chunks_exact_mut(row.len()) {
-        for (x, b) in x.iter_mut().zip(row) {
-            *x += b;
+    let rows = rows_a_task(row.len());
+    x.par_chunks_mut(rows * row.len()).for_each(|x| {
+        for x in x.chunks_exact_mut(row.len()) {
+            for (x, b) in x.iter_mut().zip(row) {
+                *x += b;
+            }
         }
-    }
+    });
 }
 
 /// Add the sum over the rows of `x` to `sums`.

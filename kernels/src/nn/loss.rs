@@ -62,7 +62,10 @@ mod tests {
                 let sum: f64 = row.iter().map(|z| f64::from(*z).exp()).sum();
                 let label = labels[i] as usize;
                 let nll = sum.ln() - f64::from(row[label]);
-                assert!((f64::from(losses[0][i].nll) - nll).abs() < 1e-5 && (losses[1][i].nll - losses[0][i].nll).abs() < 1e-6);
+                assert!(
+                    (f64::from(losses[0][i].nll) - nll).abs() < 1e-5
+                        && (losses[1][i].nll - losses[0][i].nll).abs() < 1e-6
+                );
                 let share = |j: usize| f64::from(row[j]).exp() / sum - f64::from(u8::from(j == label));
                 close(&grad[i * width..][..width], &(0..width).map(|j| 0.25 * share(j)).collect::<Vec<_>>(), 1e-5);
             }

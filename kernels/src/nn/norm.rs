@@ -99,7 +99,8 @@ impl RmsNorm<'_> {
         assert!(x.len() == gx.len() && x.len() == gy.len() && inverse.len() * width == x.len());
         let rows = rows_a_task(width);
         let size = rows * width;
-        let tasks = x.par_chunks(size).zip(inverse.par_chunks(rows)).zip(gy.par_chunks(size)).zip(gx.par_chunks_mut(size));
+        let tasks =
+            x.par_chunks(size).zip(inverse.par_chunks(rows)).zip(gy.par_chunks(size)).zip(gx.par_chunks_mut(size));
         tasks.for_each(|(((x, inverse), gy), gx)| backward_rows(x, self.gain, inverse, gy, gx));
     }
 }
@@ -147,7 +148,11 @@ mod tests {
             let slope = |at: usize, of_gain: bool| {
                 let moved = |h: f64| {
                     let (mut x, mut gain) = (x64.clone(), gain64.clone());
-                    if of_gain { gain[at] += h } else { x[at] += h }
+                    if of_gain {
+                        gain[at] += h
+                    } else {
+                        x[at] += h
+                    }
                     value(&x, &gain)
                 };
                 (moved(1e-5) - moved(-1e-5)) / 2e-5

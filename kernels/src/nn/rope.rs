@@ -58,8 +58,7 @@ mod tests {
     #[test]
     fn a_quarter_turn_and_back() {
         // Position 1 of pair 0 turns by 90 degrees, pair 1 not at all.
-        let turn =
-            Rotation { cos: &[1.0, 1.0, 0.0, 1.0], sin: &[0.0, 0.0, 1.0, 0.0], positions: &[0, 1], head_dim: 4 };
+        let turn = Rotation { cos: &[1.0, 1.0, 0.0, 1.0], sin: &[0.0, 0.0, 1.0, 0.0], positions: &[0, 1], head_dim: 4 };
         let mut x = vec![1.0, 2.0, 3.0, 4.0, 1.0, 2.0, 3.0, 4.0];
         rotate(&mut x, 4, turn, false);
         assert_eq!(x, [1.0, 2.0, 3.0, 4.0, -3.0, 2.0, 1.0, 4.0]);

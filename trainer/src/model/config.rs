@@ -112,13 +112,19 @@ struct File {
     hidden_act: Option<String>,
     #[serde(default)]
     use_sliding_window: bool,
-    sliding_window: Option<Value>,
+    #[serde(default = "usual_window")]
+    sliding_window: Value,
     max_window_layers: Option<usize>,
     layer_types: Option<Vec<String>>,
     initializer_range: Option<f32>,
     #[serde(alias = "torch_dtype")]
     dtype: Option<String>,
     quantization_config: Option<Value>,
+}
+
+/// What `transformers` takes where the key is missing.
+fn usual_window() -> Value {
+    Value::from(4096)
 }
 
 fn wrong(message: impl Into<String>) -> Error {
@@ -138,8 +144,9 @@ impl Config {
     pub fn read(path: &Path) -> Result<Self> {
         let at = || Location::file(path.display().to_string());
         let text = std::fs::read_to_string(path).map_err(|e| Error::from(e).at(at()))?;
-        let raw: Value = serde_json::from_str(&text)
-            .map_err(|e| wrong(format!("not JSON: {e}")).at(Location::file(path.display().to_string()).line(e.line() as u64)))?;
+        let raw: Value = serde_json::from_str(&text).map_err(|e| {
+            wrong(format!("not JSON: {e}")).at(Location::file(path.display().to_string()).line(e.line() as u64))
+        })?;
         Self::from_json(raw).map_err(|e| e.at(at()))
     }
 
@@ -261,9 +268,8 @@ impl File {
     /// The window of every block: Mistral in all of them, Qwen only where switched on and from `max_window_layers` up.
     fn windows(&self, family: Family) -> Result<Vec<Option<usize>>> {
         let given = match &self.sliding_window {
-            None if family == Family::Mistral => Some(4096),
-            None | Some(Value::Null) => None,
-            Some(value) => {
+            Value::Null => None,
+            value => {
                 let size = value.as_u64().and_then(|size| usize::try_from(size).ok()).filter(|size| *size > 0);
                 Some(size.ok_or_else(|| wrong(format!("sliding_window {value} is no positive number")))?)
             }
@@ -300,8 +306,10 @@ impl File {
             None | Some("float32") => Ok(Dtype::F32),
             Some("float16") => Ok(Dtype::F16),
             Some("bfloat16") => Ok(Dtype::Bf16),
-            Some(other) => Err(unsupported(format!("dtype '{other}' is not supported"))
-                .hint("supported: float32, float16, bfloat16")),
+            Some(other) => {
+                Err(unsupported(format!("dtype '{other}' is not supported"))
+                    .hint("supported: float32, float16, bfloat16"))
+            }
         }
     }
 }

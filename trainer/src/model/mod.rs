@@ -4,17 +4,27 @@
     clippy::cast_precision_loss       // reason: sizes of a model fit an f64
 )]
 
+mod arena;
+mod backward;
+mod build;
 mod config;
+mod forward;
+mod generate;
+mod head;
+mod load;
 mod losses;
 mod rope;
+mod safefile;
+mod save;
 
 pub use config::{Biases, Config, Dtype, Family};
+pub use generate::Generator;
 pub use losses::{Losses, StepOptions};
 pub use rope::{Rope, RopeKind};
+pub use safefile::{Out, SafeFile, write_tensors};
 
-use crate::{Batch, Grads, ParamId, Params};
-use curate_core::{Ctx, Error, Result};
-use std::path::Path;
+use crate::{ParamId, Params};
+use arena::Arena;
 
 /// A low-rank addition to a linear map: `y += scale (x A^T) B^T`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -104,54 +114,45 @@ pub struct Model {
     pub final_norm: ParamId,
     /// `lm_head`; with tied embeddings its weight is `embed`.
     pub head: Linear,
+    arena: Arena,
 }
 
 impl Model {
-    /// Read a model folder.
-    ///
-    /// # Errors
-    /// When a file is missing or broken, or the architecture is not supported.
-    pub fn load(_folder: &Path) -> Result<Self> {
-        Err(Error::device("model/unfinished", "not written yet"))
+    /// Module path and map of every linear map that an adapter may sit on, blocks first, then `lm_head`.
+    pub fn linears(&self) -> impl Iterator<Item = (String, &Linear)> {
+        let blocks = self.layers.iter().enumerate().flat_map(|(index, layer)| {
+            let paths = LINEAR_NAMES.map(|name| format!("model.layers.{index}.{name}"));
+            paths.into_iter().zip(layer.linears())
+        });
+        blocks.chain([("lm_head".to_owned(), &self.head)])
     }
 
-    /// A model of random weights: N(0, `initializer_range`), norms 1, biases 0.
-    ///
-    /// # Errors
-    /// When asked to stop.
-    pub fn init(_config: Config, _ctx: &Ctx) -> Result<Self> {
-        Err(Error::device("model/unfinished", "not written yet"))
+    /// The same, to change.
+    pub fn linears_mut(&mut self) -> impl Iterator<Item = (String, &mut Linear)> {
+        let blocks = self.layers.iter_mut().enumerate().flat_map(|(index, layer)| {
+            let paths = LINEAR_NAMES.map(|name| format!("model.layers.{index}.{name}"));
+            paths.into_iter().zip(layer.linears_mut())
+        });
+        blocks.chain([("lm_head".to_owned(), &mut self.head)])
     }
 
-    /// Write `config.json` and `model.safetensors` (base tensors, no adapters) into `folder`, in the dtype the model was
-    /// read in.
-    ///
-    /// # Errors
-    /// When writing fails.
-    pub fn save(&self, _folder: &Path) -> Result<()> {
-        Err(Error::device("model/unfinished", "not written yet"))
+    /// Give the memory that passes keep for the next one back to the system.
+    pub fn release_buffers(&self) {
+        self.arena.clear();
     }
 
-    /// The negative log-likelihood of every sequence; forward only.
-    ///
-    /// # Errors
-    /// When a token id lies outside the vocabulary, or asked to stop.
-    pub fn losses(&self, _batch: &Batch, _ctx: &Ctx) -> Result<Losses> {
-        Err(Error::device("model/unfinished", "not written yet"))
+    /// Whether a gradient of this tensor is wanted.
+    fn trained(&self, id: ParamId) -> bool {
+        self.params.get(id).trained
     }
 
-    /// Add `scale` times the gradient of the summed negative log-likelihood to `grads`.
-    ///
-    /// # Errors
-    /// As [`Model::losses`].
-    pub fn gradients(
-        &self,
-        _batch: &Batch,
-        _scale: f32,
-        _options: StepOptions,
-        _grads: &mut Grads,
-        _ctx: &Ctx,
-    ) -> Result<Losses> {
-        Err(Error::device("model/unfinished", "not written yet"))
+    fn trained_linear(&self, linear: &Linear) -> bool {
+        let lora = linear.lora.is_some_and(|lora| self.trained(lora.a) || self.trained(lora.b));
+        lora || self.trained(linear.weight) || linear.bias.is_some_and(|bias| self.trained(bias))
+    }
+
+    /// The numbers of a tensor.
+    fn data(&self, id: ParamId) -> &[f32] {
+        &self.params.get(id).data
     }
 }
