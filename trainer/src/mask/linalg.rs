@@ -4,7 +4,8 @@
 //! decomposition of the small `B`. Source: Halko, Martinsson, Tropp, Finding Structure with Randomness (algorithms 4.4 and 5.1).
 //! Deviation: `B` is first brought to triangular form, on which the rotations work. Cost: `10 m n q + q^3` per sweep.
 
-use super::super::lora::fill_normal;
+use crate::lora::fill_normal;
+use curate_core::kernels::nn::{Mat, MatMut, gemm};
 use curate_core::{Ctx, Result};
 use rayon::prelude::*;
 
@@ -124,35 +125,23 @@ fn add(out: &mut [f64], row: &[f64], weight: f64) {
 /// Every row times `W^T`: `q x columns` to `q x rows`.
 fn times_transposed(a: &[Vec<f64>], w: &[f32], columns: usize) -> Vec<Vec<f64>> {
     let rows = w.len() / columns.max(1);
-    let mut out = vec![vec![0.0; rows]; a.len()];
-    let by_row: Vec<Vec<f64>> = (0..rows)
-        .into_par_iter()
-        .map(|i| {
-            let wide: Vec<f64> = w[i * columns..(i + 1) * columns].iter().map(|x| f64::from(*x)).collect();
-            a.iter().map(|a| dot(a, &wide)).collect()
-        })
-        .collect();
-    for (i, values) in by_row.into_iter().enumerate() {
-        for (row, value) in out.iter_mut().zip(values) {
-            row[i] = value;
-        }
-    }
-    out
+    product(a, Mat::new(w, rows, columns).t(), rows)
 }
 
 /// Every row times `W`: `q x rows` to `q x columns`.
 fn times(a: &[Vec<f64>], w: &[f32], columns: usize) -> Vec<Vec<f64>> {
-    a.par_iter()
-        .map(|a| {
-            let mut out = vec![0.0; columns];
-            for (weight, row) in a.iter().zip(w.chunks_exact(columns.max(1))) {
-                for (o, x) in out.iter_mut().zip(row) {
-                    *o += weight * f64::from(*x);
-                }
-            }
-            out
-        })
-        .collect()
+    let rows = w.len() / columns.max(1);
+    product(a, Mat::new(w, rows, columns), columns)
+}
+
+/// In f32, which is ample for the choice of a subspace; what decides is orthonormalised in f64.
+#[expect(clippy::cast_possible_truncation, reason = "f32 is ample")]
+fn product(a: &[Vec<f64>], w: Mat<'_>, width: usize) -> Vec<Vec<f64>> {
+    let narrow: Vec<f32> = a.iter().flatten().map(|x| *x as f32).collect();
+    let mut out = vec![0.0f32; a.len() * width];
+    let inner = narrow.len() / a.len().max(1);
+    gemm(MatMut::new(&mut out, a.len(), width), 0.0, 1.0, Mat::new(&narrow, a.len(), inner), w);
+    out.chunks(width.max(1)).map(|row| row.iter().map(|x| f64::from(*x)).collect()).collect()
 }
 
 /// Make the rows orthonormal by Gram-Schmidt, twice; gives the lower triangle that leads back. A row that depends on those

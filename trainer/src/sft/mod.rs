@@ -4,6 +4,7 @@ mod config;
 mod differentiable;
 mod evaluate;
 mod forecast;
+mod learner;
 mod log;
 mod prepare;
 mod run;
@@ -16,5 +17,6 @@ pub use config::{LtSftConfig, MftConfig, MftReplace, SftConfig, SparseConfig, Tu
 pub use differentiable::{Differentiable, Trainable, ids};
 pub use evaluate::eval_loss;
 pub use forecast::{Forecast, forecast};
+pub use learner::{SIGNALS, SftLearner};
 pub use run::{Stopped, TrainReport, Trainer};
 pub use sweep::{Arm, Sweep};

@@ -118,7 +118,8 @@ fn layers_and_patterns_choose_maps_and_ranks() {
         .iter()
         .map(|one| (one.path.clone(), model.params.get(one.adapter.a).shape[0], one.adapter.scale))
         .collect();
-    let expected = [("model.layers.0.mlp.up_proj".to_owned(), 2, 3.0), ("model.layers.2.mlp.up_proj".to_owned(), 4, 1.0)];
+    let expected =
+        [("model.layers.0.mlp.up_proj".to_owned(), 2, 3.0), ("model.layers.2.mlp.up_proj".to_owned(), 4, 1.0)];
     assert_eq!(found, expected);
     let folder = tempfile::tempdir().unwrap();
     lora::save_adapter(&model, &config, "base", folder.path()).unwrap();

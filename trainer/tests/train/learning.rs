@@ -9,7 +9,13 @@ use curate_trainer::{Batch, Grads, Params, Sequence};
 use std::path::Path;
 
 pub(super) fn config(steps: u64) -> SftConfig {
-    SftConfig { learning_rate: Some(0.02), max_steps: Some(steps), batch_size: 4, max_length: 16, ..SftConfig::default() }
+    SftConfig {
+        learning_rate: Some(0.02),
+        max_steps: Some(steps),
+        batch_size: 4,
+        max_length: 16,
+        ..SftConfig::default()
+    }
 }
 
 pub(super) fn trainer<'a>(config: SftConfig, train: &'a [Sequence], out: Option<&Path>) -> Trainer<'a> {
@@ -104,9 +110,11 @@ fn the_log_says_every_step_and_threads_do_not_show() {
     };
     let lines = run(1);
     assert_eq!(lines, run(4));
-    let steps: Vec<u64> = lines.iter().filter(|l| l.get("loss").is_some()).map(|l| l["step"].as_u64().unwrap()).collect();
+    let steps: Vec<u64> =
+        lines.iter().filter(|l| l.get("loss").is_some()).map(|l| l["step"].as_u64().unwrap()).collect();
     assert_eq!(steps, [1, 2, 3, 4, 5]);
-    let evals: Vec<u64> = lines.iter().filter(|l| l.get("eval_loss").is_some()).map(|l| l["step"].as_u64().unwrap()).collect();
+    let evals: Vec<u64> =
+        lines.iter().filter(|l| l.get("eval_loss").is_some()).map(|l| l["step"].as_u64().unwrap()).collect();
     assert_eq!(evals, [2, 4, 5]);
     // ten rows in batches of four: three steps an epoch, the third of two rows
     let epochs: Vec<f64> = lines.iter().filter_map(|l| l.get("loss").and(l["epoch"].as_f64())).collect();

@@ -113,7 +113,8 @@ fn the_second_phase_goes_on_with_its_mask() {
     trainer(config.clone(), &rows, Some(out.path())).run(&mut whole, &Ctx::new(3)).unwrap();
     std::fs::remove_dir_all(out.path().join("checkpoint-4")).unwrap();
     let mut again = Toy::new(1, 1);
-    let report = Trainer { resume: true, ..trainer(config, &rows, Some(out.path())) }.run(&mut again, &Ctx::new(3)).unwrap();
+    let report =
+        Trainer { resume: true, ..trainer(config, &rows, Some(out.path())) }.run(&mut again, &Ctx::new(3)).unwrap();
     assert_eq!(report.resumed_from, Some(2));
     assert_eq!(bits(&whole.params), bits(&again.params));
 }

@@ -55,7 +55,10 @@ fn a_given_mask_is_kept_to() {
     let path = out.path().join("mask.safetensors");
     SparseDelta::of(&base.params, &grafted, &masks).unwrap().save(&path).unwrap();
     let mut model = base.clone();
-    train(SftConfig { tuning: Tuning::Sparse(SparseConfig { mask: path }), weight_decay: 0.1, ..config(4) }, &mut model);
+    train(
+        SftConfig { tuning: Tuning::Sparse(SparseConfig { mask: path }), weight_decay: 0.1, ..config(4) },
+        &mut model,
+    );
     let moved = changed(&base.params, &model.params, 0.0).unwrap();
     for (id, mask) in moved {
         assert_eq!(mask, masks[&id]);
@@ -68,7 +71,8 @@ fn frozen_tensors_rest_and_the_others_do_not() {
     let freeze = Freeze { layers_below: 2, embeddings: true, vectors: true, head: false };
     train(SftConfig { freeze, weight_decay: 0.5, ..config(3) }, &mut model);
     let moved = changed(&base.params, &model.params, 0.0).unwrap();
-    let names: Vec<&str> = base.params.iter().filter(|(id, _)| !moved[id].is_empty()).map(|(_, t)| t.name.as_str()).collect();
+    let names: Vec<&str> =
+        base.params.iter().filter(|(id, _)| !moved[id].is_empty()).map(|(_, t)| t.name.as_str()).collect();
     assert_eq!(names, ["model.layers.2.mlp.up_proj.weight", "lm_head.weight"]);
 }
 

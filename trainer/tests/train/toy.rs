@@ -103,7 +103,11 @@ impl Toy {
     }
 
     fn pass(&self, batch: &Batch, mut grads: Option<(f64, &mut Grads)>, ctx: &Ctx) -> Result<Losses> {
-        let mut losses = Losses { token_nll: vec![0.0; batch.tokens.len()], token_hit: vec![false; batch.tokens.len()], ..Losses::default() };
+        let mut losses = Losses {
+            token_nll: vec![0.0; batch.tokens.len()],
+            token_hit: vec![false; batch.tokens.len()],
+            ..Losses::default()
+        };
         for (segment, row) in batch.segments.iter().zip(&batch.rows) {
             if let Some((stop, times)) = self.stop_at.get().filter(|(stop, _)| stop == row) {
                 self.stop_at.set((times > 1).then_some((stop, times - 1)));
@@ -119,7 +123,11 @@ impl Toy {
                 let top = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                 let sum: f64 = logits.iter().map(|x| (x - top).exp()).sum();
                 let loss = top + sum.ln() - logits[label];
-                let d: Vec<f64> = logits.iter().enumerate().map(|(i, x)| (x - top).exp() / sum - f64::from(u8::from(i == label))).collect();
+                let d: Vec<f64> = logits
+                    .iter()
+                    .enumerate()
+                    .map(|(i, x)| (x - top).exp() / sum - f64::from(u8::from(i == label)))
+                    .collect();
                 if let Some((scale, grads)) = &mut grads {
                     let scaled: Vec<f64> = d.iter().map(|x| x * *scale).collect();
                     self.backward(token, &scaled, grads);
