@@ -27,6 +27,14 @@ docs:
     cargo run --release -- methods --markdown > docs/methods.md.new
     mv docs/methods.md.new docs/methods.md
 
+# What the trainer writes, read by transformers and PEFT (needs Python with torch, transformers, peft)
+interop python="python3":
+    rm -rf target/interop
+    for base in llama llama-tied qwen2 qwen3; do \
+        cargo run -q -p curate-trainer --example interop -- datasets/golden/trainer/$base target/interop/$base && \
+        {{python}} trainer/interop/peft_check.py datasets/golden/trainer/$base target/interop/$base || exit 1; \
+    done
+
 # Licences, advisories and sources of all dependencies (needs cargo-deny)
 deny:
     cargo deny check

@@ -3,6 +3,7 @@
 
 mod planted;
 mod splitmix;
+pub mod tasks;
 
 pub use planted::{Planted, TOPICS, planted};
 pub use splitmix::SplitMix;

@@ -26,6 +26,7 @@ mod hash;
 pub mod ivf;
 pub mod kmeans;
 mod mat;
+pub mod nn;
 mod reference;
 mod simd;
 mod sketch;

@@ -1,0 +1,65 @@
+//! What a model sees at once: sequences laid end to end, without padding.
+
+use std::ops::Range;
+
+/// The label of a token on which nothing is trained.
+pub const IGNORE: u32 = u32::MAX;
+
+/// One row, tokenised. `labels[i]` is the token expected **at** position `i`, given the tokens before it (as in
+/// `transformers`), or [`IGNORE`]; `labels[0]` is never used.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sequence {
+    /// Row id in the pool.
+    pub row: u64,
+    /// Token ids.
+    pub tokens: Vec<u32>,
+    /// Labels, one a token.
+    pub labels: Vec<u32>,
+}
+
+impl Sequence {
+    /// Tokens that carry a loss.
+    #[must_use]
+    pub fn labelled(&self) -> usize {
+        self.labels.iter().skip(1).filter(|label| **label != IGNORE).count()
+    }
+}
+
+/// Sequences laid end to end: attention never crosses from one to another, positions restart at each. Packing and
+/// length bucketing only decide which sequences share a batch; neither changes a loss.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// Token ids of all sequences.
+    pub tokens: Vec<u32>,
+    /// Labels of all sequences; the first of each is [`IGNORE`].
+    pub labels: Vec<u32>,
+    /// Token range of each sequence.
+    pub segments: Vec<Range<usize>>,
+    /// Row id of each sequence.
+    pub rows: Vec<u64>,
+}
+
+impl Batch {
+    /// Lay sequences end to end.
+    #[must_use]
+    pub fn of<'a>(sequences: impl IntoIterator<Item = &'a Sequence>) -> Self {
+        let mut batch = Self::default();
+        for sequence in sequences {
+            let start = batch.tokens.len();
+            batch.tokens.extend_from_slice(&sequence.tokens);
+            batch.labels.extend_from_slice(&sequence.labels);
+            if let Some(first) = batch.labels.get_mut(start) {
+                *first = IGNORE;
+            }
+            batch.segments.push(start..batch.tokens.len());
+            batch.rows.push(sequence.row);
+        }
+        batch
+    }
+
+    /// Tokens that carry a loss.
+    #[must_use]
+    pub fn labelled(&self) -> usize {
+        self.labels.iter().filter(|label| **label != IGNORE).count()
+    }
+}

@@ -1,0 +1,124 @@
+//! All rows of a pool as sequences, in the order of the pool and the same for any number of threads.
+
+use super::SequenceOptions;
+use super::columns::{Chunk, Data};
+use super::mark::{Outcome, mark};
+use crate::Sequence;
+use crate::tokenizer::TextTokenizer;
+use curate_core::{Ctx, Error, Pool, Result};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+/// Rows tokenised between two looks at the cancel flag.
+const BLOCK_ROWS: usize = 2048;
+
+/// What the model is trained or judged on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dataset {
+    /// The rows that have something to learn, in the order of the pool.
+    pub sequences: Vec<Sequence>,
+    /// What became of all rows.
+    pub report: DatasetReport,
+}
+
+/// Counts over the rows of a pool, and the ids of those that were left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatasetReport {
+    /// Rows read.
+    pub rows: u64,
+    /// Rows kept.
+    pub kept_rows: u64,
+    /// Tokens kept.
+    pub tokens: u64,
+    /// Tokens that carry a loss.
+    pub labelled_tokens: u64,
+    /// Longest kept sequence, tokens.
+    pub longest_tokens: usize,
+    /// Kept rows that were cut at `max_length`.
+    pub truncated_rows: u64,
+    /// Tokens cut off from them.
+    pub truncated_tokens: u64,
+    /// Rows whose answer got the end token.
+    pub eos_rows: u64,
+    /// Ids of rows without text.
+    pub empty: Vec<u64>,
+    /// Ids of rows with nothing to learn within `max_length`.
+    pub unlabelled: Vec<u64>,
+}
+
+impl DatasetReport {
+    fn count(&mut self, row: u64, outcome: Outcome) -> Option<Sequence> {
+        self.rows += 1;
+        let marked = match outcome {
+            Outcome::Kept(marked) => marked,
+            Outcome::Empty => {
+                self.empty.push(row);
+                return None;
+            }
+            Outcome::Unlabelled => {
+                self.unlabelled.push(row);
+                return None;
+            }
+        };
+        self.kept_rows += 1;
+        self.truncated_rows += u64::from(marked.cut_tokens > 0);
+        self.truncated_tokens += marked.cut_tokens as u64;
+        self.eos_rows += u64::from(marked.eos_added);
+        let sequence = marked.sequence();
+        self.tokens += sequence.tokens.len() as u64;
+        self.labelled_tokens += sequence.labelled() as u64;
+        self.longest_tokens = self.longest_tokens.max(sequence.tokens.len());
+        Some(sequence)
+    }
+}
+
+/// Tokenise every row of `pool`.
+///
+/// # Errors
+/// `column/missing`, `column/type`, `data/range` and `tokenizer/no-eos` with the row, `data/nothing-to-learn` when no row is
+/// left, `cancelled`.
+pub fn sequences(pool: &Pool, tokenizer: &TextTokenizer, options: &SequenceOptions, ctx: &Ctx) -> Result<Dataset> {
+    options.check(None)?;
+    let data = Data::open(pool, options.loss_on)?;
+    let mut dataset = Dataset::default();
+    for at in 0..data.chunks() {
+        let chunk = data.chunk(at)?;
+        for first in (0..chunk.len()).step_by(BLOCK_ROWS) {
+            let block = first..chunk.len().min(first + BLOCK_ROWS);
+            ctx.tick(block.len() as u64)?;
+            let outcomes: Result<Vec<_>> =
+                block.into_par_iter().map(|row| outcome(&chunk, row, tokenizer, options)).collect();
+            for (row, outcome) in outcomes? {
+                dataset.sequences.extend(dataset.report.count(row, outcome));
+            }
+        }
+    }
+    dataset.check(data.rows(), options)
+}
+
+fn outcome(chunk: &Chunk, at: usize, tokenizer: &TextTokenizer, options: &SequenceOptions) -> Result<(u64, Outcome)> {
+    let raw = chunk.row(at)?;
+    Ok((raw.row, mark(&raw, tokenizer, options)?))
+}
+
+impl Dataset {
+    /// Refuse a dataset without a label.
+    fn check(self, rows: usize, options: &SequenceOptions) -> Result<Self> {
+        if !self.sequences.is_empty() {
+            return Ok(self);
+        }
+        let (empty, unlabelled) = (self.report.empty.len(), self.report.unlabelled.len());
+        let why = format!(
+            "none of {rows} rows has something to learn: {empty} empty, {unlabelled} without a labelled token in the first {}",
+            options.max_length
+        );
+        Err(Error::data("data/nothing-to-learn", why)
+            .hint("look at the marked answers with --dry-run; raise max_length, or set loss_on = all"))
+    }
+
+    /// Length of every sequence, tokens.
+    #[must_use]
+    pub fn lengths(&self) -> Vec<usize> {
+        self.sequences.iter().map(|sequence| sequence.tokens.len()).collect()
+    }
+}

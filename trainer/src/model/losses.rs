@@ -1,0 +1,42 @@
+//! What a pass over a batch says of its sequences.
+
+/// Options of a training pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StepOptions {
+    /// Keep only the input of every block and compute the block again on the way back: less memory, more time, the
+    /// same bits.
+    pub gradient_checkpointing: bool,
+}
+
+/// Losses of a batch: sums, so that the caller divides by the labels of whatever it counts as one batch.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Losses {
+    /// Summed negative log-likelihood of each sequence's labels.
+    pub nll: Vec<f64>,
+    /// Labels of each sequence.
+    pub labelled: Vec<usize>,
+    /// Negative log-likelihood of each token of the batch; 0 where there is no label.
+    pub token_nll: Vec<f32>,
+    /// Whether the label is the most likely token (the first of equals); false where there is no label.
+    pub token_hit: Vec<bool>,
+}
+
+impl Losses {
+    /// Summed negative log-likelihood of all sequences.
+    #[must_use]
+    pub fn total(&self) -> f64 {
+        self.nll.iter().sum()
+    }
+
+    /// Labels of all sequences.
+    #[must_use]
+    pub fn labels(&self) -> usize {
+        self.labelled.iter().sum()
+    }
+
+    /// Mean negative log-likelihood a label; 0 without labels.
+    #[must_use]
+    pub fn mean(&self) -> f64 {
+        self.total() / self.labels().max(1) as f64
+    }
+}

@@ -1,0 +1,22 @@
+//! Supervised fine-tuning: from sequences and a configuration to a trained model, step by step, stopped and resumed at will.
+
+mod config;
+mod differentiable;
+mod evaluate;
+mod forecast;
+mod learner;
+mod log;
+mod prepare;
+mod run;
+mod save;
+mod session;
+mod sweep;
+mod two_phase;
+
+pub use config::{LtSftConfig, MftConfig, MftReplace, SftConfig, SparseConfig, Tuning};
+pub use differentiable::{Differentiable, Trainable, ids};
+pub use evaluate::eval_loss;
+pub use forecast::{Forecast, forecast};
+pub use learner::{SIGNALS, SftLearner};
+pub use run::{Stopped, TrainReport, Trainer};
+pub use sweep::{Arm, Sweep};

@@ -1,0 +1,124 @@
+//! Checkpoints of a run: what goes in, and how a run goes on from one.
+
+use super::session::Session;
+use super::{SftConfig, Trainable, Trainer, Tuning};
+use crate::checkpoint::{self, Entry, Part, State, TensorFile};
+use crate::lora;
+use crate::mask::delta::digest;
+use crate::optim::Optimizer;
+use crate::{Params, Sequence};
+use curate_core::{Error, Location, Result};
+use std::path::Path;
+
+const MODEL: &str = "model.safetensors";
+const ADAPTER: &str = "adapter_model.safetensors";
+const OPTIMIZER: &str = "optimizer.safetensors";
+
+/// Files of the base model that go along.
+const COMPANIONS: [&str; 9] = [
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+];
+
+/// Digest of everything that decides the run: how often it saves does not.
+pub(super) fn plan_digest(trainer: &Trainer<'_>, params: &Params, seed: u64) -> String {
+    let config = SftConfig { save_steps: None, save_total_limit: None, ..trainer.config.clone() };
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(serde_json::to_string(&config).unwrap_or_default().as_bytes());
+    hasher.update(format!("\n{}\n{seed}\n{}\n", trainer.plan, digest(params)).as_bytes());
+    for sequence in trainer.train.iter().chain(trainer.eval) {
+        hash_sequence(&mut hasher, sequence);
+    }
+    hasher.finalize().to_hex().to_string()
+}
+
+fn hash_sequence(hasher: &mut blake3::Hasher, sequence: &Sequence) {
+    let numbers = sequence.tokens.iter().chain(&sequence.labels);
+    let bytes: Vec<u8> = numbers.flat_map(|x| x.to_le_bytes()).collect();
+    hasher.update(&sequence.row.to_le_bytes()).update(&(bytes.len() as u64).to_le_bytes()).update(&bytes);
+}
+
+/// Write a checkpoint of the session and remove surplus ones.
+pub(super) fn save<M: Trainable>(session: &Session<'_, M>) -> Result<()> {
+    let trainer = session.trainer;
+    let Some(out) = &trainer.out else { return Ok(()) };
+    let params = session.model.params();
+    let mut parts = Vec::new();
+    if let Tuning::Lora(config) = &trainer.config.tuning {
+        let base = trainer.base.as_ref().map(|base| base.display().to_string()).unwrap_or_default();
+        let json = serde_json::to_vec_pretty(&lora::adapter_json(config, &base)).unwrap_or_default();
+        parts.push(Part::bytes("adapter_config.json", json));
+        parts.push(Part::new(ADAPTER, |path| checkpoint::write_plain(path, &lora::adapter_entries(params), None)));
+    } else {
+        parts.push(Part::new(MODEL, |path| checkpoint::write_plain(path, &model_entries(params), None)));
+    }
+    parts.push(Part::new(OPTIMIZER, |path| checkpoint::write_plain(path, &session.optimizer.entries(params), None)));
+    if let Some(base) = &trainer.base {
+        for name in COMPANIONS.into_iter().filter(|name| base.join(name).is_file()) {
+            parts
+                .push(Part::new(name, move |path| std::fs::copy(base.join(name), path).map(drop).map_err(Error::from)));
+        }
+    }
+    checkpoint::write_folder(out, &parts, &session.state)?;
+    let spare = session.state.best_step.filter(|_| trainer.config.early_stopping_patience.is_some());
+    trainer.config.save_total_limit.map_or(Ok(()), |keep| checkpoint::rotate(out, keep, spare))
+}
+
+/// All tensors of the base model, in 32 bits: a checkpoint loses nothing.
+fn model_entries(params: &Params) -> Vec<Entry<'_>> {
+    let base = params.iter().filter(|(_, t)| !lora::is_adapter(&t.name));
+    base.map(|(_, t)| Entry::floats(t.name.clone(), &t.shape, &t.data)).collect()
+}
+
+/// Take over the newest whole checkpoint, where one is there and asked for.
+pub(super) fn resume<M: Trainable>(
+    trainer: &Trainer<'_>,
+    run: (&mut M, &mut Optimizer),
+    plan_digest: &str,
+) -> Result<Option<State>> {
+    let Some(out) = trainer.out.as_ref().filter(|_| trainer.resume) else { return Ok(None) };
+    let Some((folder, state)) = checkpoint::newest(out)? else { return Ok(None) };
+    if state.plan_digest != plan_digest {
+        return Err(Error::usage(
+            "checkpoint/other-plan",
+            "the checkpoint belongs to another run: configuration, rows, seed or base model differ",
+        )
+        .hint("give the run another output folder, or repeat it with the settings it was started with")
+        .at(Location::file(folder.display().to_string())));
+    }
+    let (model, optimizer) = run;
+    let lora = matches!(trainer.config.tuning, Tuning::Lora(_));
+    load_tensors(model.params_mut(), &folder.join(if lora { ADAPTER } else { MODEL }), lora)?;
+    let mut file = TensorFile::open(&folder.join(OPTIMIZER))?;
+    optimizer.restore(model.params(), &mut file, state.updates)?;
+    Ok(Some(state))
+}
+
+/// Read the tensors of the adapter, or those of the base.
+fn load_tensors(params: &mut Params, path: &Path, adapter: bool) -> Result<()> {
+    let mut file = TensorFile::open(path)?;
+    for id in super::ids(params) {
+        let tensor = params.get_mut(id);
+        if lora::is_adapter(&tensor.name) != adapter || tensor.data.is_empty() {
+            continue;
+        }
+        let values = file.floats(&tensor.name)?;
+        if values.len() != tensor.data.len() {
+            return Err(Error::data(
+                "checkpoint/shape",
+                format!("tensor '{}' has {} entries, not {}", tensor.name, values.len(), tensor.data.len()),
+            )
+            .hint("the checkpoint belongs to another model")
+            .at(Location::file(path.display().to_string())));
+        }
+        tensor.data = values;
+    }
+    Ok(())
+}

@@ -1,0 +1,5 @@
+//! The trainer against references: PyTorch goldens, finite differences, closed forms.
+mod data;
+mod eval;
+mod model;
+mod train;

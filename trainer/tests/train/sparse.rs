@@ -1,0 +1,102 @@
+//! Masks in training: what lies outside never moves, what is inside is counted exactly.
+
+use super::learning::{bits, config, trainer};
+use super::toy::{Toy, rows};
+use curate_core::Ctx;
+use curate_trainer::mask::delta::{SparseDelta, compose};
+use curate_trainer::mask::lift::LiftConfig;
+use curate_trainer::mask::movement::changed;
+use curate_trainer::optim::groups::Freeze;
+use curate_trainer::posthoc::{LinesConfig, graft, lines, update_sparsity};
+use curate_trainer::sft::{LtSftConfig, SftConfig, SparseConfig, Tuning};
+
+fn train(config: SftConfig, model: &mut Toy) {
+    trainer(config, &rows(8), None).run(model, &Ctx::new(3)).unwrap();
+}
+
+#[test]
+fn lift_moves_exactly_its_entries() {
+    let (base, mut model) = (Toy::new(2, 1), Toy::new(2, 1));
+    let lift = LiftConfig { lora_rank: 1, filter_rank: 2, update_interval: 100, ..LiftConfig::default() };
+    train(SftConfig { tuning: Tuning::Lift(lift), weight_decay: 0.5, ..config(5) }, &mut model);
+    let moved = changed(&base.params, &model.params, 0.0).unwrap();
+    for (id, tensor) in base.params.iter() {
+        let expected = if tensor.name.contains("layers") { 12 } else { 0 };
+        assert_eq!(moved[&id].len(), expected, "{}", tensor.name);
+    }
+}
+
+#[test]
+fn two_phases_change_k_entries_and_no_other() {
+    let (rows, out) = (rows(8), tempfile::tempdir().unwrap());
+    let (base, mut model) = (Toy::new(2, 1), Toy::new(2, 1));
+    let tuning = Tuning::LtSft(LtSftConfig { ft_params_num: Some(17), ..LtSftConfig::default() });
+    let config = SftConfig { tuning, weight_decay: 0.5, ..config(6) };
+    trainer(config, &rows, Some(out.path())).run(&mut model, &Ctx::new(3)).unwrap();
+    let delta = SparseDelta::load(&out.path().join("delta.safetensors")).unwrap();
+    let mask = SparseDelta::load(&out.path().join("mask.safetensors")).unwrap();
+    assert_eq!((delta.entries(), mask.entries()), (17, 17));
+    let moved = changed(&base.params, &model.params, 0.0).unwrap();
+    let allowed = delta.masks(&base.params).unwrap();
+    assert!(moved.iter().all(|(id, mask)| mask.is_empty() || mask.overlap(&allowed[id]) == mask.len()));
+    let mut again = base.clone();
+    compose(&mut again.params, &[delta.clone()]).unwrap();
+    assert_eq!(bits(&again.params), bits(&model.params));
+    delta.revert(&mut again.params).unwrap();
+    assert_eq!(bits(&again.params), bits(&base.params));
+}
+
+#[test]
+fn a_given_mask_is_kept_to() {
+    let out = tempfile::tempdir().unwrap();
+    let (base, mut tuned) = (Toy::new(2, 1), Toy::new(2, 1));
+    train(config(3), &mut tuned);
+    let (grafted, masks) = graft(&base.params, &tuned.params, 0.1, true).unwrap();
+    let path = out.path().join("mask.safetensors");
+    SparseDelta::of(&base.params, &grafted, &masks).unwrap().save(&path).unwrap();
+    let mut model = base.clone();
+    train(
+        SftConfig { tuning: Tuning::Sparse(SparseConfig { mask: path }), weight_decay: 0.1, ..config(4) },
+        &mut model,
+    );
+    let moved = changed(&base.params, &model.params, 0.0).unwrap();
+    for (id, mask) in moved {
+        assert_eq!(mask, masks[&id]);
+    }
+}
+
+#[test]
+fn frozen_tensors_rest_and_the_others_do_not() {
+    let (base, mut model) = (Toy::new(3, 1), Toy::new(3, 1));
+    let freeze = Freeze { layers_below: 2, embeddings: true, vectors: true, head: false };
+    train(SftConfig { freeze, weight_decay: 0.5, ..config(3) }, &mut model);
+    let moved = changed(&base.params, &model.params, 0.0).unwrap();
+    let names: Vec<&str> =
+        base.params.iter().filter(|(id, _)| !moved[id].is_empty()).map(|(_, t)| t.name.as_str()).collect();
+    assert_eq!(names, ["model.layers.2.mlp.up_proj.weight", "lm_head.weight"]);
+}
+
+#[test]
+fn a_factor_of_one_by_layer_is_plain_training() {
+    let run = |xi: f64| {
+        let mut model = Toy::new(2, 1);
+        train(SftConfig { layerwise_lr_decay: xi, ..config(4) }, &mut model);
+        bits(&model.params)
+    };
+    assert_eq!(run(1.0), run(1.0 + 1e-17));
+    assert_ne!(run(1.0), run(0.9));
+}
+
+#[test]
+fn tools_on_two_states_of_a_trained_model() {
+    let (base, mut tuned) = (Toy::new(2, 1), Toy::new(2, 1));
+    train(config(10), &mut tuned);
+    let report = update_sparsity(&base.params, &tuned.params, 1e-5, true, &Ctx::new(0)).unwrap();
+    assert!(report.unchanged < 0.2 && report.movement_by_layer.iter().all(|m| *m > 0.0));
+    for (s, end) in [(0.0, &base), (1.0, &tuned)] {
+        assert_eq!(bits(&graft(&base.params, &tuned.params, s, true).unwrap().0), bits(&end.params));
+    }
+    let mut scaled = tuned.clone();
+    lines(&base.params, &mut scaled.params, &LinesConfig { alpha: 1.0, ..LinesConfig::default() }).unwrap();
+    assert_eq!(bits(&scaled.params), bits(&tuned.params));
+}
