@@ -21,10 +21,12 @@ mod manifest;
 mod methods;
 mod plan;
 mod select;
+mod train;
 mod verify;
 
 pub use choose::{Chosen, Prepared, choose, prepare};
 pub use columns::{ColumnsDone, cluster, embed};
+pub use curate_core::ParamDoc;
 pub use curate_core::{
     Budget, Cancel, Error, Location, Memory, Progress, Result, Room, Snapshot, format_bytes, parse_bytes, report_panics,
 };
@@ -38,4 +40,8 @@ pub use manifest::{Cost, Counts, InputRecord, Manifest, OutputRecord, manifest_p
 pub use methods::{Method, find_method, methods, methods_markdown};
 pub use plan::{DEFAULT_METHOD, EmbedPlan, OutputPlan, Plan, SelectPlan, Use};
 pub use select::{Forecast, forecast, pretty, select};
+pub use curate_trainer::eval::EvalReport;
+pub use curate_trainer::sft::Arm;
+pub use train::{EvalDone, EvalPlan, TrainDone, TrainForecast, TrainPlan, judge, train, train_options};
+pub use train::forecast as forecast_train;
 pub use verify::{Check, verify};

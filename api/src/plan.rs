@@ -1,5 +1,6 @@
 //! The plan: the one description of a run. Flags, files and HTTP bodies all become this; it is written beside every output.
 
+use crate::train::TrainPlan;
 use curate_core::{Budget, Error, Result};
 use curate_ingest::InputSpec;
 use schemars::JsonSchema;
@@ -30,6 +31,9 @@ pub struct Plan {
     pub select: Option<SelectPlan>,
     /// Where the result goes.
     pub output: OutputPlan,
+    /// The model to train on what was chosen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train: Option<TrainPlan>,
 }
 
 /// How rows become vectors.

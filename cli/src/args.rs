@@ -55,6 +55,10 @@ pub(crate) enum Command {
     Embed(Box<InputAndOutput>),
     /// Write the input with a column of cluster labels
     Cluster(Box<ClusterArgs>),
+    /// Fine-tune a model on the input, or on what a method chooses from it
+    Train(Box<crate::train_args::TrainArgs>),
+    /// Judge a model: loss, perplexity, accuracy, right answers
+    Eval(Box<crate::train_args::EvalArgs>),
     /// Say what the input is, what would be trained on, and what is wrong with it
     Inspect(Box<InputArgs>),
     /// List the methods, or describe one
@@ -270,11 +274,11 @@ pub(crate) struct CompletionsArgs {
 }
 
 /// A layer of a plan: only what was said.
-fn layer(pairs: impl IntoIterator<Item = (&'static str, Option<Value>)>) -> Value {
+pub(crate) fn layer(pairs: impl IntoIterator<Item = (&'static str, Option<Value>)>) -> Value {
     Value::Object(pairs.into_iter().filter_map(|(k, v)| v.map(|v| (k.to_owned(), v))).collect())
 }
 
-fn given<T: Into<Value>>(value: Option<T>) -> Option<Value> {
+pub(crate) fn given<T: Into<Value>>(value: Option<T>) -> Option<Value> {
     value.map(Into::into)
 }
 
@@ -338,7 +342,7 @@ fn filter(text: &str) -> curate_api::Result<Value> {
     Ok(Value::Object(body))
 }
 
-fn pairs(texts: &[String], flag: &str) -> curate_api::Result<Vec<(String, String)>> {
+pub(crate) fn pairs(texts: &[String], flag: &str) -> curate_api::Result<Vec<(String, String)>> {
     let split = |text: &String| {
         let pair = text.split_once('=').map(|(k, v)| (k.trim().to_owned(), v.trim().to_owned()));
         pair.ok_or_else(|| {
@@ -351,9 +355,11 @@ fn pairs(texts: &[String], flag: &str) -> curate_api::Result<Vec<(String, String
 
 /// Parameters as typed values: what reads as a TOML value is one, anything else is text.
 pub(crate) fn params(texts: &[String]) -> curate_api::Result<Map<String, Value>> {
-    let typed = |text: String| {
-        let parsed: Option<Map<String, Value>> = toml::from_str(&format!("v = {text}")).ok();
-        parsed.and_then(|mut m| m.remove("v")).unwrap_or(Value::String(text))
-    };
     Ok(pairs(texts, "--set")?.into_iter().map(|(k, v)| (k, typed(v))).collect())
+}
+
+/// What reads as a TOML value is one, anything else is text.
+pub(crate) fn typed(text: String) -> Value {
+    let parsed: Option<Map<String, Value>> = toml::from_str(&format!("v = {text}")).ok();
+    parsed.and_then(|mut m| m.remove("v")).unwrap_or(Value::String(text))
 }

@@ -3,7 +3,8 @@
 use crate::args::{BenchArgs, CacheAction, Cli, Command, Machine, MethodsArgs, RunArgs, SelectArgs, params};
 use crate::inspect_view::{Paint, inspection};
 use crate::progress::Display;
-use crate::view;
+use crate::train_args::TrainArgs;
+use crate::{train_view, view};
 use clap::CommandFactory;
 use curate_api::{Error, Host, HubOptions, Manifest, Memory, Plan, Progress, Result, cache::Cache};
 use serde::Serialize;
@@ -44,6 +45,12 @@ fn work(command: Command, session: &Session) -> Result<ExitCode> {
             let cluster = serde_json::from_value(Value::Object(params(&args.set)?))
                 .map_err(|e| Error::usage("params/type", e.to_string()).hint("try --set k=100"))?;
             columns(&args.io.layers()?, session, |plan, host| curate_api::cluster(plan, &cluster, host))
+        }
+        Command::Train(args) => train(&args, session),
+        Command::Eval(args) => {
+            let (plan, wanted) = (plan(vec![args.input.layer()?])?, args.plan()?);
+            let done = session.shown(|host| curate_api::judge(&plan, &wanted, host))?;
+            session.say(&done, || train_view::judged(&done))
         }
         Command::Inspect(args) => {
             let plan = plan(vec![args.layer()?])?;
@@ -171,11 +178,41 @@ fn select(args: &SelectArgs, session: &Session) -> Result<ExitCode> {
     report(&manifest, session)
 }
 
+fn train(args: &TrainArgs, session: &Session) -> Result<ExitCode> {
+    if args.options {
+        let options = curate_api::train_options();
+        return session.say(&options, || view::parameters(&options).join("\n"));
+    }
+    let mut layers: Vec<Value> = args.select.config.as_deref().map(read_plan).transpose()?.into_iter().collect();
+    layers.extend(args.layers()?);
+    let plan = plan(layers)?;
+    if args.select.dry_run {
+        let found = session.shown(|host| curate_api::forecast_train(&plan, host))?;
+        return session.say(&found, || train_view::forecast(&found, &Paint(std::io::stdout().is_terminal())));
+    }
+    trained(&session.shown(|host| curate_api::train(&plan, host))?, session)
+}
+
+fn trained(done: &curate_api::TrainDone, session: &Session) -> Result<ExitCode> {
+    eprintln!("{}", train_view::trained(done));
+    if session.json {
+        print(&to_json(done)?);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 fn run_plan(args: &RunArgs, session: &Session) -> Result<ExitCode> {
     let mut over = serde_json::Map::new();
     over.extend(args.output.clone().map(|o| ("path".to_owned(), Value::from(o))));
     over.insert("overwrite".to_owned(), args.overwrite.into());
-    let plan = plan(vec![read_plan(&args.plan)?, json!({"output": over})])?;
+    let mut layers = vec![read_plan(&args.plan)?, json!({"output": over})];
+    if let (Some(out), true) = (&args.output, layers[0].get("train").is_some()) {
+        layers.push(json!({"train": {"out": out}}));
+    }
+    let plan = plan(layers)?;
+    if plan.train.is_some() {
+        return trained(&session.shown(|host| curate_api::train(&plan, host))?, session);
+    }
     let manifest = session.shown(|host| curate_api::select(&plan, host))?;
     report(&manifest, session)
 }

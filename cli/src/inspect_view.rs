@@ -97,16 +97,21 @@ fn distribution(name: &str, d: &Distribution) -> String {
 
 /// The sample with trained parts marked: green in a terminal, ⟦ ⟧ elsewhere.
 fn render(sample: &Sample, paint: &Paint) -> String {
+    marked(&sample.text, &sample.trained, paint)
+}
+
+/// A text with ranges of it marked, long stretches cut.
+pub(crate) fn marked(text: &str, ranges: &[std::ops::Range<usize>], paint: &Paint) -> String {
     let mut out = String::new();
     let mut at = 0;
-    for range in &sample.trained {
-        out.push_str(&shorten(sample.text.get(at..range.start).unwrap_or_default()));
-        let inside = shorten(sample.text.get(range.clone()).unwrap_or_default());
+    for range in ranges {
+        out.push_str(&shorten(text.get(at..range.start).unwrap_or_default()));
+        let inside = shorten(text.get(range.clone()).unwrap_or_default());
         let (before, after) = if paint.0 { (GREEN, RESET) } else { ("⟦", "⟧") };
         out.extend([before, &inside, after]);
         at = range.end;
     }
-    out.push_str(&shorten(sample.text.get(at..).unwrap_or_default()));
+    out.push_str(&shorten(text.get(at..).unwrap_or_default()));
     out.lines().map(|l| format!("  {l}")).collect::<Vec<_>>().join("\n")
 }
 

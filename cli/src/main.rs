@@ -7,6 +7,8 @@ mod commands;
 mod error;
 mod inspect_view;
 mod progress;
+mod train_args;
+mod train_view;
 mod view;
 
 use clap::Parser;

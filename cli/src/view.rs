@@ -1,6 +1,6 @@
 //! What the commands say to people, on stderr or stdout, apart from `inspect`.
 
-use curate_api::{Check, Explanation, Manifest, Method, format_bytes, manifest_path};
+use curate_api::{Check, Explanation, Manifest, Method, ParamDoc, format_bytes, manifest_path};
 
 /// After `select` and `run`.
 pub(crate) fn manifest(m: &Manifest) -> String {
@@ -96,7 +96,14 @@ pub(crate) fn method(m: &Method) -> String {
     } else {
         "parameters (--set NAME=VALUE):".to_owned()
     });
-    for p in &m.params {
+    lines.extend(parameters(&m.params));
+    lines.join("\n")
+}
+
+/// Parameters with default, type, range and meaning.
+pub(crate) fn parameters(params: &[ParamDoc]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for p in params {
         let default = if p.default.is_null() { "auto".to_owned() } else { p.default.to_string().replace('"', "") };
         let range = match (p.min, p.max) {
             (Some(a), Some(b)) => format!(", {a} to {b}"),
@@ -113,7 +120,7 @@ pub(crate) fn method(m: &Method) -> String {
                 .map(|(name, doc)| format!("{}{name}: {}", " ".repeat(8), wrap(doc, 10).trim_start())),
         );
     }
-    lines.join("\n")
+    lines
 }
 
 fn wrap(text: &str, indent: usize) -> String {

@@ -1,0 +1,93 @@
+//! Opening the model of a plan: folder or hub id, fresh or trained, with or without an adapter.
+
+use super::plan::TrainPlan;
+use crate::host::Host;
+use curate_core::{Ctx, Error, Location, Result};
+use curate_embed::Hub;
+use curate_trainer::lora::load_adapter;
+use curate_trainer::model::{Config, Model};
+use curate_trainer::tokenizer::TextTokenizer;
+use std::path::{Path, PathBuf};
+
+/// A model with its tokenizer and the folder both came from.
+pub(super) struct Loaded {
+    pub(super) model: Model,
+    pub(super) tokenizer: TextTokenizer,
+    pub(super) folder: PathBuf,
+}
+
+/// The folder that a name means: itself, or a snapshot fetched from the hub.
+pub(super) fn folder_of(name: &str, host: &Host, ctx: &Ctx) -> Result<PathBuf> {
+    let path = Path::new(name);
+    if path.is_dir() {
+        return Ok(path.to_owned());
+    }
+    let like_an_id = name.split('/').count() == 2 && !name.starts_with(['.', '/', '~']) && !name.contains('\\');
+    if !like_an_id {
+        return Err(Error::usage("model/missing", format!("there is no model folder '{name}'"))
+            .hint("name a folder with config.json, tokenizer.json and safetensors, or a hub id such as owner/name"));
+    }
+    let (id, revision) = name.split_once('@').unwrap_or((name, "main"));
+    Hub::new(&host.hub)?.fetch(id, revision, ctx)
+}
+
+/// A trained model, with its adapter where one is named.
+pub(super) fn load(name: &str, adapter: Option<&str>, host: &Host, ctx: &Ctx) -> Result<Loaded> {
+    let folder = folder_of(name, host, ctx)?;
+    let ctx = ctx.child("load");
+    let tokenizer = TextTokenizer::load(&folder)?;
+    let mut model = Model::load(&folder)?;
+    tokenizer.fits(model.config.vocab_size)?;
+    if let Some(adapter) = adapter {
+        load_adapter(&mut model, Path::new(adapter), true)?;
+    }
+    ctx.progress().finish();
+    Ok(Loaded { model, tokenizer, folder })
+}
+
+/// A model of random weights, as the folder's `config.json` describes it.
+pub(super) fn fresh(folder: PathBuf, ctx: &Ctx) -> Result<Loaded> {
+    let config = Config::read(&folder.join("config.json"))?;
+    let tokenizer = TextTokenizer::load(&folder)?;
+    tokenizer.fits(config.vocab_size)?;
+    let model = Model::init(config, &ctx.labelled("fresh weights"))?;
+    Ok(Loaded { model, tokenizer, folder })
+}
+
+/// The model a training plan begins with. A fresh one needs a tokenizer: `learn` makes one where there is none.
+pub(super) fn for_training(
+    plan: &TrainPlan,
+    host: &Host,
+    ctx: &Ctx,
+    learn: impl FnOnce(&Config) -> Result<Vec<u8>>,
+) -> Result<Loaded> {
+    if !plan.from_scratch {
+        return load(&plan.model, plan.adapter.as_deref(), host, ctx);
+    }
+    if plan.adapter.is_some() {
+        return Err(Error::usage("train/adapter", "an adapter belongs to trained weights, and these are fresh")
+            .hint("leave out --adapter or --from-scratch"));
+    }
+    let folder = PathBuf::from(&plan.model);
+    if folder.join("tokenizer.json").is_file() {
+        return fresh(folder, ctx);
+    }
+    let config = folder.join("config.json");
+    let start = PathBuf::from(&plan.out).join("start");
+    if !start.join("tokenizer.json").is_file() {
+        let text = std::fs::read(&config).map_err(|e| {
+            Error::io("model/missing", format!("cannot read the configuration of the model: {e}"))
+                .hint("--from-scratch needs a folder with config.json; tokenizer.json is made when it is missing")
+                .at(Location::file(config.to_string_lossy()))
+        })?;
+        let tokenizer = learn(&Config::read(&config)?)?;
+        curate_ingest::write_atomic(&start.join("config.json"), &text)?;
+        curate_ingest::write_atomic(&start.join("tokenizer.json"), &tokenizer)?;
+        curate_ingest::write_atomic(&start.join("tokenizer_config.json"), TOKENIZER_CONFIG)?;
+    }
+    fresh(start, ctx)
+}
+
+/// What the tokenizers we learn call the ends of a text.
+const TOKENIZER_CONFIG: &[u8] = br#"{"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}
+"#;

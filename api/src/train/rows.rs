@@ -1,0 +1,138 @@
+//! From rows of the input to sequences for the model: rendered, tokenised and labelled a unit at a time, so that text is never
+//! held whole.
+
+use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
+use curate_core::{Column, Ctx, Error, Pool, Result};
+use curate_ingest::{ChatTemplate, Conversation, Format, RenderedChat, Role, Source, UnitData};
+use curate_trainer::data::{DatasetReport, SequenceOptions, TEXT, sequences, trained_column};
+use curate_trainer::tokenizer::TextTokenizer;
+use curate_trainer::Sequence;
+use std::path::Path;
+use std::sync::Arc;
+
+/// How a conversation becomes a text.
+pub(super) enum Renderer {
+    /// By a chat template.
+    Template(ChatTemplate),
+    /// Turns one after another with nothing between, for rows of prompt and completion and a model without a template.
+    Plain,
+}
+
+impl Renderer {
+    /// The template named, else the model's own, else plain joining for prompt and completion, else `ChatML`.
+    pub(super) fn choose(source: &Source, folder: &Path) -> Result<Self> {
+        if let Some(template) = source.template() {
+            return Ok(Self::Template(template.clone()));
+        }
+        match ChatTemplate::load(folder) {
+            Ok(template) => Ok(Self::Template(template)),
+            Err(e) if e.code() == "template/missing" => Ok(match source.layout().format {
+                Format::PromptCompletion | Format::Text => Self::Plain,
+                _ => Self::Template(ChatTemplate::chatml()?),
+            }),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The whole row.
+    pub(super) fn render(&self, conversation: &Conversation) -> Result<RenderedChat> {
+        match self {
+            Self::Template(template) => template.render(conversation, false),
+            Self::Plain => Ok(joined(conversation)),
+        }
+    }
+
+    /// What stands before the last answer, and that answer.
+    pub(super) fn question(&self, conversation: &Conversation) -> Result<Option<(String, String)>> {
+        let Some(last) = conversation.turns.iter().rposition(|turn| turn.role == Role::Assistant) else {
+            return Ok(None);
+        };
+        let before = Conversation { turns: conversation.turns[..last].to_vec(), ..conversation.clone() };
+        let prompt = match self {
+            Self::Template(template) => template.render(&before, true)?.text,
+            Self::Plain => joined(&before).text,
+        };
+        Ok(Some((prompt, conversation.turns[last].text.clone())))
+    }
+}
+
+fn joined(conversation: &Conversation) -> RenderedChat {
+    let (mut text, mut trained) = (String::new(), Vec::new());
+    for turn in &conversation.turns {
+        let start = text.len();
+        text.push_str(&turn.text);
+        if (conversation.plain || (turn.role == Role::Assistant && turn.trained)) && !turn.text.is_empty() {
+            trained.push(start..text.len());
+        }
+    }
+    RenderedChat { text, trained }
+}
+
+/// The rows of a unit as the trainer reads them: ids, texts, trained ranges.
+pub(super) fn pool_of(source: &Source, data: &UnitData, renderer: &Renderer) -> Result<Pool> {
+    let conversations = source.layout().conversations(&data.batch)?;
+    let rendered = conversations.iter().map(|c| renderer.render(c)).collect::<Result<Vec<_>>>()?;
+    let (texts, trained): (Vec<String>, Vec<_>) = rendered.into_iter().map(|r| (r.text, r.trained)).unzip();
+    let columns: [(&str, ArrayRef); 3] = [
+        (Column::ROW.as_str(), Arc::new(UInt64Array::from(data.rows.clone()))),
+        (TEXT, Arc::new(StringArray::from(texts))),
+        ("text.trained", trained_column(&trained)?),
+    ];
+    Ok(Pool::from_batch(RecordBatch::try_from_iter(columns)?))
+}
+
+/// All rows of a source as labelled sequences.
+pub(super) struct Rows<'a> {
+    pub(super) source: &'a Source,
+    pub(super) renderer: &'a Renderer,
+    pub(super) tokenizer: &'a TextTokenizer,
+    pub(super) options: SequenceOptions,
+}
+
+impl Rows<'_> {
+    /// Read, render and tokenise everything.
+    ///
+    /// # Errors
+    /// What reading, rendering and tokenising give; `data/nothing-to-learn` when no row has a label; `cancelled`.
+    pub(super) fn read(&self, ctx: &Ctx) -> Result<(Vec<Sequence>, DatasetReport)> {
+        let ctx = ctx.child("tokenise");
+        ctx.progress().set_total(self.source.rows());
+        let (mut all, mut report) = (Vec::new(), DatasetReport::default());
+        for unit in self.source.units() {
+            let data = self.source.read(unit, None)?;
+            if data.rows.is_empty() {
+                continue;
+            }
+            let pool = pool_of(self.source, &data, self.renderer)?;
+            match sequences(&pool, self.tokenizer, &self.options, &ctx) {
+                Ok(found) => {
+                    all.extend(found.sequences);
+                    add(&mut report, found.report);
+                }
+                // A unit may have nothing to learn; only all of them may not.
+                Err(e) if e.code() == "data/nothing-to-learn" => report.rows += data.rows.len() as u64,
+                Err(e) => return Err(e),
+            }
+        }
+        ctx.progress().finish();
+        if all.is_empty() {
+            let what = format!("none of {} rows has something to learn", report.rows);
+            return Err(Error::data("data/nothing-to-learn", what)
+                .hint("look at the rows with --dry-run; raise max_length, or set loss_on=all"));
+        }
+        Ok((all, report))
+    }
+}
+
+fn add(sum: &mut DatasetReport, part: DatasetReport) {
+    sum.rows += part.rows;
+    sum.kept_rows += part.kept_rows;
+    sum.tokens += part.tokens;
+    sum.labelled_tokens += part.labelled_tokens;
+    sum.longest_tokens = sum.longest_tokens.max(part.longest_tokens);
+    sum.truncated_rows += part.truncated_rows;
+    sum.truncated_tokens += part.truncated_tokens;
+    sum.eos_rows += part.eos_rows;
+    sum.empty.extend(part.empty);
+    sum.unlabelled.extend(part.unlabelled);
+}

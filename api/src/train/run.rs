@@ -1,0 +1,235 @@
+//! `curate train`: choose, render, tokenise, train, write the model.
+
+use super::model::{Loaded, for_training};
+use super::plan::TrainPlan;
+use super::rows::{Renderer, Rows, pool_of};
+use crate::choose::open;
+use crate::host::{Host, peak_rss_bytes};
+use crate::plan::{OutputPlan, Plan};
+use crate::select::pretty;
+use curate_core::{Ctx, Error, Result};
+use curate_ingest::{InputSpec, Source};
+use curate_trainer::data::{DatasetReport, Sample, SequenceOptions, preview};
+use curate_trainer::lora::{merge, save_adapter};
+use curate_trainer::model::{Config, Model};
+use curate_trainer::sft::{Forecast, SftConfig, TrainReport, Trainer, Tuning};
+use curate_trainer::tokenizer::{BpeRecipe, train_bpe};
+use curate_trainer::Sequence;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Texts from which a tokenizer is learned, bytes.
+const TOKENIZER_BYTES: usize = 64 << 20;
+
+/// What a run came to.
+#[derive(Clone, Debug, Serialize)]
+pub struct TrainDone {
+    /// Version of `curate` that trained.
+    pub curate: String,
+    /// The plan as it was run.
+    pub plan: Plan,
+    /// What became of the rows.
+    pub data: DatasetReport,
+    /// Rows held out to judge by.
+    pub eval_rows: usize,
+    /// The training itself.
+    pub report: TrainReport,
+    /// Folder of the trained model or adapter.
+    pub model: String,
+    /// Wall seconds of the run.
+    pub seconds: f64,
+    /// Largest resident size of the process.
+    pub peak_rss_bytes: u64,
+}
+
+/// What `--dry-run` says.
+#[derive(Clone, Debug, Serialize)]
+pub struct TrainForecast {
+    /// What became of the rows.
+    pub data: DatasetReport,
+    /// Rows held out to judge by.
+    pub eval_rows: usize,
+    /// Steps the run would make.
+    pub steps: u64,
+    /// Memory by purpose.
+    pub memory: Forecast,
+    /// All of it.
+    pub total_bytes: u64,
+    /// Three rows as the model would see them.
+    pub samples: Vec<Sample>,
+}
+
+/// All that a run needs, ready.
+struct Ready {
+    loaded: Loaded,
+    config: SftConfig,
+    train: Vec<Sequence>,
+    eval: Vec<Sequence>,
+    data: DatasetReport,
+    samples: Vec<Sample>,
+}
+
+fn train_plan(plan: &Plan) -> Result<&TrainPlan> {
+    let train = plan.train.as_ref();
+    let train = train.ok_or_else(|| Error::usage("train/model", "the plan does not train").hint("add a [train] table"))?;
+    train.check()?;
+    Ok(train)
+}
+
+/// Train by a plan; choose the rows first where the plan says so.
+///
+/// # Errors
+/// Usage errors before any work; what the stages give; `cancelled` after a checkpoint was saved.
+pub fn train(plan: &Plan, host: &Host) -> Result<TrainDone> {
+    let started = Instant::now();
+    let wanted = train_plan(plan)?;
+    wanted.sft()?;
+    let picked = picked(plan, wanted, host)?;
+    host.install(|| {
+        let ctx = host.ctx(plan.seed)?;
+        let Ready { mut loaded, config, train, eval, data, .. } = ready(&picked, wanted, host, &ctx)?;
+        let out = PathBuf::from(&wanted.out);
+        let trainer = Trainer {
+            config: config.clone(),
+            train: &train,
+            eval: &eval,
+            out: Some(out.clone()),
+            base: Some(loaded.folder.clone()),
+            resume: wanted.resume,
+            plan: String::new(),
+        };
+        let report = trainer.run(&mut loaded.model, &ctx.child("train"))?;
+        let model = save(wanted, &config, &mut loaded)?;
+        let (seconds, eval_rows) = (started.elapsed().as_secs_f64(), eval.len());
+        let curate = env!("CARGO_PKG_VERSION").to_owned();
+        let peak_rss_bytes = peak_rss_bytes();
+        let done = TrainDone { curate, plan: plan.clone(), data, eval_rows, report, model, seconds, peak_rss_bytes };
+        curate_ingest::write_atomic(&out.join("curate.json"), &pretty(&done)?)?;
+        Ok(done)
+    })
+}
+
+/// Look at the rows and the memory a run would take; nothing is trained or written.
+///
+/// # Errors
+/// As [`train`].
+pub fn forecast(plan: &Plan, host: &Host) -> Result<TrainForecast> {
+    let wanted = train_plan(plan)?;
+    wanted.sft()?;
+    let scratch = Plan { train: Some(TrainPlan { out: host.scratch.to_string_lossy().into_owned(), ..wanted.clone() }), ..plan.clone() };
+    let wanted = train_plan(&scratch)?;
+    let picked = picked(&scratch, wanted, host)?;
+    host.install(|| {
+        let ctx = host.ctx(plan.seed)?;
+        let Ready { loaded, config, train, eval, data, samples } = ready(&picked, wanted, host, &ctx)?;
+        let memory = Trainer::new(config.clone(), &train).forecast(&loaded.model);
+        let per_step = (config.batch_size * config.gradient_accumulation_steps) as u64;
+        let steps = config.total_steps((train.len() as u64).div_ceil(per_step));
+        Ok(TrainForecast { data, eval_rows: eval.len(), steps, memory, total_bytes: memory.total_bytes(), samples })
+    })
+}
+
+/// The input to train on: the plan's own, or what its selection leaves in `OUT/picks.parquet`.
+fn picked(plan: &Plan, wanted: &TrainPlan, host: &Host) -> Result<Plan> {
+    if plan.select.is_none() {
+        return Ok(plan.clone());
+    }
+    let path = Path::new(&wanted.out).join("picks.parquet").to_string_lossy().into_owned();
+    let output = OutputPlan { path: path.clone(), overwrite: true, ..OutputPlan::default() };
+    crate::select::select(&Plan { output, train: None, ..plan.clone() }, host)?;
+    let input = InputSpec { paths: vec![path], where_: None, ..plan.input.clone() };
+    Ok(Plan { input, ..plan.clone() })
+}
+
+fn ready(plan: &Plan, wanted: &TrainPlan, host: &Host, ctx: &Ctx) -> Result<Ready> {
+    let config = wanted.sft()?;
+    let source = open(plan, host, ctx)?;
+    let loaded = for_training(wanted, host, ctx, |model| learn_tokenizer(&source, model, ctx))?;
+    let context = loaded.model.config.max_position_embeddings;
+    let options = SequenceOptions { loss_on: config.loss_on, ..SequenceOptions::new(config.max_length.min(context)) };
+    let renderer = Renderer::choose(&source, &loaded.folder)?;
+    let rows = Rows { source: &source, renderer: &renderer, tokenizer: &loaded.tokenizer, options };
+    let (mut train, data) = rows.read(ctx)?;
+    let samples = samples(&rows)?;
+    let eval = match (&wanted.eval[..], wanted.eval_share) {
+        ([], None) => Vec::new(),
+        ([], Some(share)) => hold_out(&mut train, share, ctx)?,
+        (paths, _) => {
+            let input = InputSpec { paths: paths.to_vec(), where_: None, ..plan.input.clone() };
+            let source = open(&Plan { input, ..plan.clone() }, host, &ctx.child("eval rows"))?;
+            Rows { source: &source, ..rows }.read(&ctx.child("eval rows"))?.0
+        }
+    };
+    Ok(Ready { loaded, config, train, eval, data, samples })
+}
+
+/// Take a share of the rows away, by lot; the same rows for the same seed.
+fn hold_out(train: &mut Vec<Sequence>, share: f64, ctx: &Ctx) -> Result<Vec<Sequence>> {
+    let lot = ctx.stream("held out");
+    let (held, kept): (Vec<_>, Vec<_>) = std::mem::take(train).into_iter().partition(|s| lot(s.row).uniform() < share);
+    if held.is_empty() || kept.is_empty() {
+        return Err(Error::usage("train/eval-share", format!("a share of {share} leaves one side without rows"))
+            .hint("name rows to judge by with --eval, or take another share"));
+    }
+    *train = kept;
+    Ok(held)
+}
+
+fn samples(rows: &Rows<'_>) -> Result<Vec<Sample>> {
+    let Some(unit) = rows.source.units().iter().find(|unit| unit.rows > 0) else { return Ok(Vec::new()) };
+    let pool = pool_of(rows.source, &rows.source.read(unit, None)?, rows.renderer)?;
+    preview(&pool, rows.tokenizer, &rows.options, 3)
+}
+
+/// A byte-level BPE vocabulary of the size the configuration asks for, from the first rows.
+fn learn_tokenizer(source: &Source, model: &Config, ctx: &Ctx) -> Result<Vec<u8>> {
+    let ctx = ctx.child("learn tokenizer");
+    let (mut texts, mut bytes) = (Vec::new(), 0);
+    for unit in source.units() {
+        let data = source.read(unit, None)?;
+        for row in source.texts(&data)? {
+            bytes += row.full.len();
+            texts.push(row.full);
+        }
+        if bytes > TOKENIZER_BYTES {
+            break;
+        }
+    }
+    let recipe = BpeRecipe { vocab_size: model.vocab_size, ..BpeRecipe::default() };
+    let learned = train_bpe(&texts, &recipe, &ctx)?;
+    ctx.progress().finish();
+    Ok(learned)
+}
+
+/// Write what was trained: an adapter, a merged model, or the model.
+fn save(wanted: &TrainPlan, config: &SftConfig, loaded: &mut Loaded) -> Result<String> {
+    let out = Path::new(&wanted.out);
+    let base = loaded.folder.to_string_lossy().into_owned();
+    let folder = match &config.tuning {
+        Tuning::Lora(lora) if !wanted.merge => {
+            let folder = out.join("adapter");
+            std::fs::create_dir_all(&folder)?;
+            save_adapter(&loaded.model, lora, &base, &folder)?;
+            folder
+        }
+        _ => {
+            let folder = out.join("model");
+            std::fs::create_dir_all(&folder)?;
+            merge(&mut loaded.model);
+            save_model(&loaded.model, &loaded.folder, &folder)?;
+            folder
+        }
+    };
+    Ok(folder.to_string_lossy().into_owned())
+}
+
+fn save_model(model: &Model, base: &Path, folder: &Path) -> Result<()> {
+    model.save(folder)?;
+    for name in ["tokenizer.json", "tokenizer_config.json", "generation_config.json", "special_tokens_map.json", "chat_template.jinja"] {
+        if base.join(name).is_file() {
+            curate_ingest::write_atomic(&folder.join(name), &std::fs::read(base.join(name))?)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,171 @@
+//! The flags of `curate train` and `curate eval`.
+
+use crate::args::{InputArgs, SelectArgs, given, layer, pairs, typed};
+use clap::Args;
+use serde_json::{Map, Value, json};
+
+/// `curate train`.
+#[derive(Args, Debug, Clone)]
+#[command(after_help = "Examples:\n  curate train picks.parquet --model FOLDER -o run --lora 8 --learning-rate 2e-4\n  \
+    curate train corpus/*.parquet --budget 5% --model FOLDER -o run --learning-rate 1e-5 --eval held-out.parquet\n  \
+    curate train --options                    every training option with its meaning")]
+pub(crate) struct TrainArgs {
+    /// What to train on; with --budget, what to choose from. -o names the folder for checkpoints, log and model.
+    #[command(flatten)]
+    pub select: SelectArgs,
+    /// Model folder or hub id
+    #[arg(long)]
+    pub model: Option<String>,
+    /// Begin with random weights of the model folder's config.json; its tokenizer is learned when missing
+    #[arg(long)]
+    pub from_scratch: bool,
+    /// Adapter folder to go on from
+    #[arg(long)]
+    pub adapter: Option<String>,
+    /// Largest learning rate (1e-5 for all weights, 2e-4 for LoRA are common)
+    #[arg(long, visible_alias = "lr")]
+    pub learning_rate: Option<f64>,
+    /// Passes over the rows [default: 3]
+    #[arg(long)]
+    pub epochs: Option<f64>,
+    /// Steps, in place of epochs
+    #[arg(long)]
+    pub max_steps: Option<u64>,
+    /// Rows a pass [default: 8]
+    #[arg(long)]
+    pub batch_size: Option<usize>,
+    /// Longest sequence, tokens [default: 1024]
+    #[arg(long)]
+    pub max_length: Option<usize>,
+    /// Fill every pass with as many rows as fit
+    #[arg(long)]
+    pub packing: bool,
+    /// Train low-rank adapters of this rank instead of all weights
+    #[arg(long, value_name = "RANK", num_args = 0..=1, default_missing_value = "8")]
+    pub lora: Option<usize>,
+    /// Rows to judge by (repeatable)
+    #[arg(long)]
+    pub eval: Vec<String>,
+    /// Share of the rows held out to judge by, such as 0.05
+    #[arg(long)]
+    pub eval_share: Option<f64>,
+    /// Any other training option (repeatable); see --options
+    #[arg(long = "option", short = 'O', value_name = "KEY=VALUE")]
+    pub option: Vec<String>,
+    /// Go on from the newest checkpoint in the output folder
+    #[arg(long)]
+    pub resume: bool,
+    /// Add the adapter to the weights and write a plain model
+    #[arg(long)]
+    pub merge: bool,
+    /// List every training option
+    #[arg(long)]
+    pub options: bool,
+}
+
+impl TrainArgs {
+    /// The layers these flags make.
+    pub(crate) fn layers(&self) -> curate_api::Result<Vec<Value>> {
+        let mut train = self.options_said()?;
+        let said = layer([
+            ("model", given(self.model.clone())),
+            ("out", given(self.select.io.output.clone())),
+            ("adapter", given(self.adapter.clone())),
+            ("eval", (!self.eval.is_empty()).then(|| json!(self.eval))),
+            ("eval_share", given(self.eval_share)),
+            ("from_scratch", self.from_scratch.then_some(Value::Bool(true))),
+            ("resume", self.resume.then_some(Value::Bool(true))),
+            ("merge", self.merge.then_some(Value::Bool(true))),
+            ("learning_rate", given(self.learning_rate)),
+            ("num_train_epochs", given(self.epochs)),
+            ("max_steps", given(self.max_steps)),
+            ("batch_size", given(self.batch_size)),
+            ("max_length", given(self.max_length)),
+            ("packing", self.packing.then(|| json!("bfd"))),
+            ("tuning", self.lora.map(|r| json!({"lora": {"r": r, "lora_alpha": 2 * r}}))),
+        ]);
+        if let Value::Object(said) = said {
+            train.extend(said);
+        }
+        let mut layers = self.select.layers()?;
+        layers.push(json!({ "train": train }));
+        Ok(layers)
+    }
+
+    /// `--option a.b=c` as nested values.
+    fn options_said(&self) -> curate_api::Result<Map<String, Value>> {
+        let mut all = Map::new();
+        for (key, text) in pairs(&self.option, "--option")? {
+            let mut place = &mut all;
+            let mut parts: Vec<&str> = key.split('.').collect();
+            let last = parts.pop().unwrap_or_default().to_owned();
+            for part in parts {
+                let inner = place.entry(part).or_insert_with(|| Value::Object(Map::new()));
+                if !inner.is_object() {
+                    *inner = Value::Object(Map::new());
+                }
+                let Value::Object(map) = inner else { break };
+                place = map;
+            }
+            place.insert(last, typed(text));
+        }
+        Ok(all)
+    }
+}
+
+/// `curate eval`.
+#[derive(Args, Debug, Clone)]
+#[command(after_help = "Examples:\n  curate eval held-out.parquet --model run/model --by source\n  \
+    curate eval gsm8k_test.parquet --model run/model --judge numeric --max-new-tokens 256 --answers answers.jsonl")]
+pub(crate) struct EvalArgs {
+    /// Rows to judge by.
+    #[command(flatten)]
+    pub input: InputArgs,
+    /// Model folder or hub id
+    #[arg(long)]
+    pub model: Option<String>,
+    /// Adapter folder
+    #[arg(long)]
+    pub adapter: Option<String>,
+    /// Let the model answer and compare: exact, number, gsm8k-first, gsm8k-strict or numeric
+    #[arg(long)]
+    pub judge: Option<String>,
+    /// Longest answer, tokens [default: 64]
+    #[arg(long)]
+    pub max_new_tokens: Option<usize>,
+    /// Longest row, tokens [default: 1024]
+    #[arg(long)]
+    pub max_length: Option<usize>,
+    /// Rows a pass [default: 8]
+    #[arg(long)]
+    pub batch_size: Option<usize>,
+    /// Column by which results are told apart, such as source
+    #[arg(long)]
+    pub by: Option<String>,
+    /// File for the model's answers (JSON lines)
+    #[arg(long)]
+    pub answers: Option<String>,
+}
+
+impl EvalArgs {
+    /// The evaluation these flags describe.
+    pub(crate) fn plan(&self) -> curate_api::Result<curate_api::EvalPlan> {
+        let said = layer([
+            ("model", given(self.model.clone())),
+            ("adapter", given(self.adapter.clone())),
+            ("judge", given(self.judge.clone())),
+            ("max_new_tokens", given(self.max_new_tokens)),
+            ("max_length", given(self.max_length)),
+            ("batch_size", given(self.batch_size)),
+            ("by", given(self.by.clone())),
+            ("answers", given(self.answers.clone())),
+        ]);
+        let plan: curate_api::EvalPlan = serde_json::from_value(said)
+            .map_err(|e| curate_api::Error::usage("eval/plan", e.to_string()).hint("see 'curate eval --help'"))?;
+        if plan.model.is_empty() {
+            return Err(curate_api::Error::usage("train/model", "no model is named")
+                .hint("add --model FOLDER or --model owner/name"));
+        }
+        Ok(plan)
+    }
+}

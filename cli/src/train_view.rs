@@ -1,0 +1,67 @@
+//! What `curate train` and `curate eval` say to people.
+
+use crate::inspect_view::{Paint, marked};
+use curate_api::{EvalDone, TrainDone, TrainForecast, format_bytes};
+
+/// After training.
+pub(crate) fn trained(done: &TrainDone) -> String {
+    let (data, report) = (&done.data, &done.report);
+    let mut lines = vec![format!(
+        "rows      {} of {} kept, {} tokens, {} of them learned; {} held out",
+        data.kept_rows, data.rows, data.tokens, data.labelled_tokens, done.eval_rows
+    )];
+    let resumed = report.resumed_from.map_or_else(String::new, |step| format!(", resumed from step {step}"));
+    let ends = |losses: &[f64]| Some((*losses.first()?, *losses.last()?));
+    if let Some((first, last)) = ends(&report.losses) {
+        lines.push(format!("trained   {} steps{resumed}: loss {first:.4} to {last:.4}", report.steps));
+    }
+    if let Some(loss) = report.eval.as_ref().and_then(|eval| eval.mean()) {
+        lines.push(format!("held out  loss {loss:.4}, perplexity {:.2}", loss.exp()));
+    }
+    if let Some(sweep) = &report.sweep {
+        let arm = |arm: &curate_api::Arm| format!("{:e}: {:.4}", arm.learning_rate, arm.loss);
+        lines.push(format!("sweep     {}; best {:e}", sweep.arms.iter().map(arm).collect::<Vec<_>>().join(", "), sweep.best));
+    }
+    let rate = report.tokens as f64 / done.seconds;
+    lines.push(format!("wrote     {}", done.model));
+    lines.push(format!("took      {:.1} s, {rate:.0} tokens/s, peak memory {}", done.seconds, format_bytes(done.peak_rss_bytes)));
+    lines.join("\n")
+}
+
+/// Before training.
+pub(crate) fn forecast(found: &TrainForecast, paint: &Paint) -> String {
+    let (data, memory) = (&found.data, &found.memory);
+    let mut lines = vec![
+        format!("rows      {} of {} kept, {} empty, {} with nothing to learn", data.kept_rows, data.rows, data.empty.len(), data.unlabelled.len()),
+        format!("tokens    {}, {} of them learned; longest row {}, {} rows cut", data.tokens, data.labelled_tokens, data.longest_tokens, data.truncated_rows),
+        format!("steps     {}; {} rows held out", found.steps, found.eval_rows),
+        format!(
+            "memory    about {}: weights {}, gradients {}, optimizer {}, activations {}",
+            format_bytes(found.total_bytes),
+            format_bytes(memory.weights_bytes),
+            format_bytes(memory.gradients_bytes),
+            format_bytes(memory.optimizer_bytes),
+            format_bytes(memory.activations_bytes)
+        ),
+        format!("trained   {} numbers; largest pass {} tokens", memory.trained, memory.batch_tokens),
+    ];
+    for sample in &found.samples {
+        let eos = if sample.eos_added { ", an end token is added" } else { "" };
+        lines.push(format!("\nROW {}  {} tokens, {} learned (marked){eos}", sample.row, sample.tokens, sample.labelled_tokens));
+        lines.push(marked(&sample.text, &sample.trained, paint));
+    }
+    lines.join("\n")
+}
+
+/// After judging.
+pub(crate) fn judged(done: &EvalDone) -> String {
+    let mut rows = vec![curate_api::EvalReport::HEADS.map(str::to_owned)];
+    rows.extend(done.report.rows());
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..6).map(width).collect();
+    let line = |row: &[String; 6]| {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        cells.join("  ").trim_end().to_owned()
+    };
+    format!("{} rows, model {}\n\n{}", done.rows, done.model, rows.iter().map(line).collect::<Vec<_>>().join("\n"))
+}
