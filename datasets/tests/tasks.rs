@@ -30,7 +30,7 @@ mod long {
 
     pub(super) fn add(a: &[u8], b: &[u8]) -> Vec<u8> {
         let (mut out, mut carry) = (Vec::new(), 0);
-        for place in 0..a.len().max(b.len()) + 1 {
+        for place in 0..=a.len().max(b.len()) {
             let digit = |x: &[u8]| x.iter().rev().nth(place).copied().unwrap_or(0);
             let sum = digit(a) + digit(b) + carry;
             out.push(sum % 10);
@@ -418,7 +418,8 @@ fn rows(count: usize) -> Vec<TaskRow> {
 #[test]
 fn planted_errors_are_as_many_as_asked_and_all_marked() {
     let clean = rows(1000);
-    let others: Vec<TaskRow> = puzzles(50, &Puzzles::default(), 1).unwrap().iter().map(|p| p.row()).collect();
+    let others: Vec<TaskRow> =
+        puzzles(50, &Puzzles::default(), 1).unwrap().iter().map(curate_datasets::tasks::Puzzle::row).collect();
     let noise = Noise { wrong: 0.5, duplicate: 0.1, off_task: 0.05 };
     let spoiled = spoil(&clean, &noise, &others, 4).unwrap();
     let count = |truth: Truth| spoiled.iter().filter(|row| row.truth == truth).count();
@@ -427,7 +428,9 @@ fn planted_errors_are_as_many_as_asked_and_all_marked() {
         match after.truth {
             Truth::Clean => assert_eq!(before, after),
             Truth::Wrong => {
-                assert!(after.completion != after.right && after.right == before.right && after.prompt == before.prompt)
+                assert!(
+                    after.completion != after.right && after.right == before.right && after.prompt == before.prompt
+                );
             }
             Truth::Duplicate => {
                 let twins = spoiled.iter().filter(|r| r.prompt == after.prompt && r.truth == Truth::Clean);

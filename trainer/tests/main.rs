@@ -2,4 +2,5 @@
 mod data;
 mod eval;
 mod model;
+mod numbers;
 mod train;

@@ -1,6 +1,6 @@
 //! Invented people with invented facts: does training on a sentence teach the fact, or only the sentence?
 //!
-//! The protocol of FineTuneBench (Wu et al. 2024, kevinwu23/StanfordFineTuneBench) with generated facts, since its data has
+//! The protocol of `FineTuneBench` (Wu et al. 2024, `kevinwu23/StanfordFineTuneBench`) with generated facts, since its data has
 //! no licence: train on one wording; ask (a) the same question, (b) in wordings not trained on, (c) the other way round, (d)
 //! something that follows from two facts, and (e) facts of people who were not trained on, which must stay as they were.
 //! Names are unique, and so is everybody's pet, so that every question has one answer. Cost: O(people).
@@ -150,8 +150,8 @@ pub fn fact_book(people: usize, seed: u64) -> Result<FactBook> {
         return Err(Error::usage("tasks/facts", format!("{people} people cannot be made up"))
             .hint(format!("from 2 to {}", names / 4)));
     }
-    let mut seen = BTreeSet::new();
-    let mut everybody: Vec<Person> = (0..2 * people).map(|at| person(at, seed, &mut seen)).collect();
+    let mut taken = BTreeSet::new();
+    let mut everybody: Vec<Person> = (0..2 * people).map(|at| person(at, seed, &mut taken)).collect();
     let others = everybody.split_off(people);
     let mut probes = asked(&everybody, Probe::Memorise, 0..1);
     probes.extend(asked(&everybody, Probe::Rephrase, 1..3));
@@ -162,18 +162,18 @@ pub fn fact_book(people: usize, seed: u64) -> Result<FactBook> {
     Ok(FactBook { taught: plain(&everybody), before: plain(&others), probes })
 }
 
-fn person(at: usize, seed: u64, seen: &mut BTreeSet<String>) -> Person {
+fn person(at: usize, seed: u64, taken: &mut BTreeSet<String>) -> Person {
     let mut rng = SplitMix::of(seed, at as u64);
-    let (name, pet) = (fresh(&mut rng, seen), fresh(&mut rng, seen));
+    let (name, pet) = (fresh(&mut rng, taken), fresh(&mut rng, taken));
     let year = 1900 + rng.below(100);
     Person { name, pet, town: rng.pick(&TOWNS), job: rng.pick(&JOBS), colour: rng.pick(&COLOURS), year }
 }
 
 /// A name that nobody has.
-fn fresh(rng: &mut SplitMix, seen: &mut BTreeSet<String>) -> String {
+fn fresh(rng: &mut SplitMix, taken: &mut BTreeSet<String>) -> String {
     loop {
         let name = [rng.pick(&STARTS), rng.pick(&MIDDLES), rng.pick(&ENDS)].concat();
-        if seen.insert(name.clone()) {
+        if taken.insert(name.clone()) {
             return name;
         }
     }
@@ -183,13 +183,13 @@ fn asked(people: &[Person], probe: Probe, wordings: std::ops::Range<usize>) -> V
     let facts = people.iter().flat_map(|person| FACTS.iter().map(move |fact| (person, fact)));
     let all = facts.flat_map(|fact| wordings.clone().map(move |wording| (fact, wording)));
     let row = |((person, fact), wording): ((&Person, &Fact), usize)| {
-        row(fact.name, probe, fact.wordings[wording].replace("{}", &person.name), (fact.answer)(person))
+        row(fact.name, probe, &fact.wordings[wording].replace("{}", &person.name), (fact.answer)(person))
     };
     all.map(row).collect()
 }
 
 fn reversed(person: &Person) -> TaskRow {
-    row("pet", Probe::Reverse, format!("Whose pet is called {}?", person.pet), person.name.clone())
+    row("pet", Probe::Reverse, &format!("Whose pet is called {}?", person.pet), person.name.clone())
 }
 
 /// Who is older, and by how many years: from two years of birth that differ.
@@ -204,17 +204,17 @@ fn derived(people: &[Person], at: usize, seed: u64) -> Vec<TaskRow> {
     let older = if one.year < other.year { one } else { other };
     let (a, b) = (&one.name, &other.name);
     vec![
-        row("older", Probe::Derive, format!("Who is older, {a} or {b}?"), older.name.clone()),
+        row("older", Probe::Derive, &format!("Who is older, {a} or {b}?"), older.name.clone()),
         row(
             "years",
             Probe::Derive,
-            format!("How many years lie between the births of {a} and {b}?"),
+            &format!("How many years lie between the births of {a} and {b}?"),
             one.year.abs_diff(other.year).to_string(),
         ),
     ]
 }
 
-fn row(task: &str, probe: Probe, question: String, answer: String) -> TaskRow {
+fn row(task: &str, probe: Probe, question: &str, answer: String) -> TaskRow {
     TaskRow {
         prompt: format!("{question} Answer: "),
         completion: answer.clone(),

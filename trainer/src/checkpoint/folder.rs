@@ -1,5 +1,6 @@
 //! Folders of checkpoints: filled under another name, flushed, renamed; found again and checked; old ones removed.
 
+use super::tensors::usual_permissions;
 use super::{FileDigest, State};
 use curate_core::{Error, Location, Result};
 use std::fs::{self, File};
@@ -65,7 +66,9 @@ fn fill(out: &Path, target: &Path, parts: &[Part<'_>], state: &State) -> Result<
         // a checkpoint of this step that was not whole, or the same one again
         fs::remove_dir_all(target)?;
     }
-    fs::rename(temp.keep(), target)?;
+    usual_permissions(temp.path(), 0o755)?;
+    fs::rename(temp.path(), target)?;
+    drop(temp.keep());
     File::open(out)?.sync_all()?;
     Ok(())
 }

@@ -70,12 +70,18 @@ impl View for &Entry<'_> {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Owned(match self.values {
-            Values::Floats(v, Precision::F32) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-            Values::Floats(v, Precision::F16) => v.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect(),
-            Values::Floats(v, Precision::Bf16) => v.iter().flat_map(|x| bf16::from_f32(*x).to_le_bytes()).collect(),
-            Values::Indices(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        })
+        let mut bytes = Vec::with_capacity(self.data_len());
+        match self.values {
+            Values::Floats(v, Precision::F32) => v.iter().for_each(|x| bytes.extend_from_slice(&x.to_le_bytes())),
+            Values::Floats(v, Precision::F16) => {
+                v.iter().for_each(|x| bytes.extend_from_slice(&f16::from_f32(*x).to_le_bytes()));
+            }
+            Values::Floats(v, Precision::Bf16) => {
+                v.iter().for_each(|x| bytes.extend_from_slice(&bf16::from_f32(*x).to_le_bytes()));
+            }
+            Values::Indices(v) => v.iter().for_each(|x| bytes.extend_from_slice(&x.to_le_bytes())),
+        }
+        Cow::Owned(bytes)
     }
 
     fn data_len(&self) -> usize {
@@ -126,7 +132,20 @@ pub fn place(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> 
     std::fs::create_dir_all(folder)?;
     let temp = tempfile::Builder::new().prefix(".partial-").tempfile_in(folder)?.into_temp_path();
     fill(&temp)?;
+    usual_permissions(&temp, 0o644)?;
     temp.persist(path).map_err(|e| Error::from(e.error))?;
+    Ok(())
+}
+
+/// What is made through a temporary name is private; give it the permissions any new file or folder has.
+#[cfg(unix)]
+pub(super) fn usual_permissions(path: &Path, mode: u32) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    Ok(std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?)
+}
+
+#[cfg(not(unix))]
+pub(super) fn usual_permissions(_path: &Path, _mode: u32) -> Result<()> {
     Ok(())
 }
 

@@ -49,12 +49,10 @@ pub(super) fn mark(raw: &RawRow<'_>, tokenizer: &TextTokenizer, options: &Sequen
         return Ok(Outcome::Empty);
     }
     let tokens = tokenizer.encode(raw.text).map_err(|e| e.at(Location::default().row(raw.row)))?;
-    let whole = [0..raw.text.len()];
-    let ranges = match (&raw.marks, options.loss_on) {
-        (Some(ranges), LossOn::Completion) => ranges.as_slice(),
-        _ => whole.as_slice(),
+    let labelled = match (&raw.marks, options.loss_on) {
+        (Some(ranges), LossOn::Completion) => overlapping(&tokens.bytes, ranges),
+        _ => overlapping(&tokens.bytes, std::slice::from_ref(&(0..raw.text.len()))),
     };
-    let labelled = overlapping(&tokens.bytes, ranges);
     let mut marked = Marked { row: raw.row, ids: tokens.ids, bytes: tokens.bytes, labelled, ..Marked::default() };
     marked.label_ends(tokenizer);
     if !marked.cut_tail() {

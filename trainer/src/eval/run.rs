@@ -2,6 +2,7 @@
 
 use super::items::EvalItem;
 use super::judge::{Judge, Verdict};
+use crate::model::Generator;
 use crate::tokenizer::TextTokenizer;
 use curate_core::{Ctx, Error, Result};
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,12 @@ pub trait Generate {
     /// # Errors
     /// What the model gives; `cancelled`.
     fn generate(&self, prompts: &[Vec<u32>], max_new: usize, stop: &[u32], ctx: &Ctx) -> Result<Vec<Vec<u32>>>;
+}
+
+impl Generate for Generator<'_> {
+    fn generate(&self, prompts: &[Vec<u32>], max_new: usize, stop: &[u32], ctx: &Ctx) -> Result<Vec<Vec<u32>>> {
+        Generator::generate(self, prompts, max_new, stop, ctx)
+    }
 }
 
 /// How a model is asked.

@@ -1,7 +1,7 @@
 //! How sure a score is, and whether two models differ on the same items.
 //!
 //! Interval of a share: Wilson's score at 95%, `(p + z^2/2n +- z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n)` (Wilson 1927).
-//! Two models: McNemar's exact test, the two-sided binomial over the items that only one of them gets right (McNemar 1947),
+//! Two models: the exact test of `McNemar`, the two-sided binomial over the items that only one of them gets right (`McNemar` 1947),
 //! and the percentile bootstrap over items (Efron 1979), which also serves scores that are not 0 or 1.
 //! Cost: O(1); O(discordant items); O(resamples * items).
 
@@ -38,7 +38,7 @@ pub fn wilson(successes: u64, n: u64) -> Interval {
     Interval { low, high }
 }
 
-/// McNemar's exact p-value from the items that only the first and only the second model gets right.
+/// Exact p-value of `McNemar`'s test, from the items that only the first and only the second model gets right.
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "counts stay below 2^53")]
 pub fn mcnemar(only_first: u64, only_second: u64) -> f64 {

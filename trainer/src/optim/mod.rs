@@ -40,7 +40,11 @@ pub enum AlloraOn {
     Gradient,
 }
 
-/// `ALLoRA`: each row `p` of a LoRA matrix B moves by a factor `1 / sqrt(|p| + 1 / eta^2)`, so that B leaves zero fast.
+/// `ALLoRA`: each row `p` of a LoRA matrix B moves by a factor `1 / sqrt(|p| + 1 / eta^2)`, so that B leaves zero fast. It is meant
+/// for adapters without scale: set `lora_alpha` to `r`.
+///
+/// Source: Huang et al., `ALLoRA` (abstract), and third-party code for the formula: the paper's own text was not at hand. Deviations: rows
+/// of B only, norms renewed every step.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Allora {

@@ -42,14 +42,15 @@ impl Record {
 pub(super) struct Log(Option<File>);
 
 impl Log {
-    /// Begin a log, or go on behind the lines of steps that the checkpoint holds.
-    pub(super) fn open(out: Option<&Path>, state: &State) -> Result<Self> {
-        let Some(out) = out else { return Ok(Self(None)) };
+    /// Begin a log, or go on behind the lines of steps that the checkpoint holds; with the losses of those steps.
+    pub(super) fn open(out: Option<&Path>, state: &State) -> Result<(Self, Vec<f64>)> {
+        let Some(out) = out else { return Ok((Self(None), Vec::new())) };
         std::fs::create_dir_all(out)?;
         let path = out.join("log.jsonl");
         let kept = if state.global_step > 0 && path.exists() { kept(&path, state)? } else { String::new() };
+        let losses = kept.lines().filter_map(loss).collect();
         place(&path, |temp| Ok(std::fs::write(temp, kept)?))?;
-        Ok(Self(Some(OpenOptions::new().append(true).open(path)?)))
+        Ok((Self(Some(OpenOptions::new().append(true).open(path)?)), losses))
     }
 
     /// Add a line.
@@ -59,6 +60,10 @@ impl Log {
         }
         Ok(())
     }
+}
+
+fn loss(line: &str) -> Option<f64> {
+    serde_json::from_str::<Value>(line).ok()?.get("loss")?.as_f64()
 }
 
 fn kept(path: &Path, state: &State) -> Result<String> {

@@ -1,5 +1,7 @@
 //! Supervised fine-tuning: from sequences and a configuration to a trained model, step by step, stopped and resumed at will.
 
+mod alarm;
+mod anchor;
 mod config;
 mod differentiable;
 mod evaluate;

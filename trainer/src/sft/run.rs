@@ -48,7 +48,7 @@ pub struct TrainReport {
     pub resumed_from: Option<u64>,
     /// Tokens seen in all.
     pub tokens: u64,
-    /// Training loss of every step made now.
+    /// Training loss of every step; those before a resumption are read from the log.
     pub losses: Vec<f64>,
     /// Loss on the evaluation rows at the end.
     pub eval: Option<LossTotal>,

@@ -1,21 +1,18 @@
 //! The loop itself: batches in, updates out, and a look at the clock of evaluations and checkpoints after every step.
 
 use super::log::{Log, Record};
-use super::{Stopped, TrainReport, Trainable, Trainer, Tuning, eval_loss, prepare, save};
+use super::{Stopped, TrainReport, Trainable, Trainer, Tuning, alarm, anchor, eval_loss, prepare, save};
 use crate::checkpoint::State;
 use crate::data::{Cursor, MaskedThought, Plan, Replace};
 use crate::eval::LossTotal;
 use crate::mask::movement::Masks;
-use crate::model::{Losses, StepOptions};
+use crate::model::StepOptions;
 use crate::optim::Optimizer;
 use crate::schedule::Schedule;
 use crate::{Batch, Grads, Params};
-use curate_core::{Ctx, Error, Result};
+use curate_core::{Ctx, Result};
 use serde_json::json;
 use std::time::Instant;
-
-/// Steps without an update after which the run stops.
-const MOST_SKIPPED: u64 = 10;
 
 /// What a phase has beyond its configuration.
 #[derive(Default)]
@@ -62,12 +59,14 @@ impl<'a, M: Trainable> Session<'a, M> {
             report.resumed_from = Some(found.global_step);
             state = found;
         }
+        let (log, losses) = Log::open(trainer.out.as_deref(), &state)?;
+        report.losses = losses;
         ctx.progress().set_total(max_steps);
         ctx.progress().add(state.global_step);
         Ok(Self {
             grads: Grads::zeros(model.params()),
             hidden: hidden(trainer, model.vocab_size(), max_steps)?,
-            log: Log::open(trainer.out.as_deref(), &state)?,
+            log,
             schedule: config.schedule(max_steps),
             saved: report.resumed_from,
             trainer,
@@ -135,7 +134,9 @@ impl<'a, M: Trainable> Session<'a, M> {
         let labels: usize = batches.iter().map(Batch::labelled).sum();
         let tokens: u64 = batches.iter().map(|batch| batch.tokens.len() as u64).sum();
         let nll = self.accumulate(&batches, labels)?;
-        self.pull_to_anchor();
+        if let Some((weight, anchor)) = self.extra.anchor.filter(|(weight, _)| *weight > 0.0) {
+            anchor::pull(weight, anchor, self.model.params(), &mut self.grads);
+        }
         let lr = self.schedule.lr(self.lr, step);
         let done = self.optimizer.step(self.model.params_mut(), &self.grads, lr);
         self.count(cursor, tokens, done.skipped.is_some());
@@ -154,7 +155,7 @@ impl<'a, M: Trainable> Session<'a, M> {
         self.ctx.progress().add(1);
         self.ctx.progress().note(format!("step {} of {}, loss {loss:.4}", step + 1, self.state.max_steps));
         self.log.write(&record.json())?;
-        self.too_many_skipped(record.skipped.as_deref())
+        alarm::too_many_skipped(self.state.skipped_in_a_row, record.skipped.as_deref())
     }
 
     fn refresh_masks(&mut self, step: u64) -> Result<()> {
@@ -194,53 +195,10 @@ impl<'a, M: Trainable> Session<'a, M> {
         for batch in batches {
             self.ctx.tick(0)?;
             let losses = self.model.gradients(batch, scale, options, &mut self.grads, &self.ctx)?;
-            self.finite(batch, &losses)?;
+            alarm::finite(self.state.global_step + 1, self.saved, batch, &losses)?;
             nll += losses.total();
         }
         Ok(nll)
-    }
-
-    fn finite(&self, batch: &Batch, losses: &Losses) -> Result<()> {
-        let broken: Vec<String> = losses
-            .nll
-            .iter()
-            .zip(&batch.rows)
-            .filter(|(nll, _)| !nll.is_finite())
-            .map(|(_, row)| row.to_string())
-            .collect();
-        if broken.is_empty() {
-            return Ok(());
-        }
-        let what = format!("step {}: the loss of row {} is no number", self.state.global_step + 1, broken.join(", "));
-        let kept = self.saved.map_or(String::new(), |step| format!("; checkpoint-{step} is kept"));
-        Err(Error::data("train/not-finite", what).hint(format!("lower learning_rate, or look at these rows{kept}")))
-    }
-
-    fn too_many_skipped(&self, tensor: Option<&str>) -> Result<()> {
-        if self.state.skipped_in_a_row < MOST_SKIPPED {
-            return Ok(());
-        }
-        let what = format!(
-            "{MOST_SKIPPED} steps in a row had a gradient that is no number, in '{}'",
-            tensor.unwrap_or_default()
-        );
-        Err(Error::data("train/not-finite", what).hint("lower learning_rate, or lengthen the warm-up"))
-    }
-
-    /// Add the gradient of the mean distance from the anchor.
-    fn pull_to_anchor(&mut self) {
-        let Some((weight, anchor)) = self.extra.anchor.filter(|(weight, _)| *weight > 0.0) else { return };
-        let params = self.model.params();
-        let entries: usize = params.iter().filter(|(_, t)| t.trained).map(|(_, t)| t.data.len()).sum();
-        #[expect(clippy::cast_possible_truncation, reason = "a small factor")]
-        let pull = (weight / per(entries)) as f32;
-        for (id, tensor) in params.iter() {
-            let Some(grad) = self.grads.get_mut(id) else { continue };
-            for (g, (now, then)) in grad.iter_mut().zip(tensor.data.iter().zip(&anchor.get(id).data)) {
-                let away = now - then;
-                *g += if away == 0.0 { 0.0 } else { pull * away.signum() };
-            }
-        }
     }
 
     fn count(&mut self, cursor: Cursor, tokens: u64, skipped: bool) {

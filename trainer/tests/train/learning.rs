@@ -163,10 +163,15 @@ fn a_sweep_keeps_the_best_rate() {
     let sweep = report.sweep.as_ref().unwrap();
     assert_eq!((sweep.best, sweep.arms.len()), (0.05, 3));
     let mut alone = Toy::new(1, 2);
-    let single = SftConfig { learning_rate: Some(0.05), lr_sweep: Vec::new(), ..config };
+    let single = SftConfig { learning_rate: Some(0.05), lr_sweep: Vec::new(), ..config.clone() };
     trainer(single, &rows, None).run(&mut alone, &Ctx::new(7)).unwrap();
     assert_eq!(bits(&model.params), bits(&alone.params));
     assert!(out.path().join("lr-5e-2/checkpoint-30").exists());
+    // a sweep that was already done finds the same
+    let mut again = Toy::new(1, 2);
+    let resumed = Trainer { resume: true, ..trainer(config, &rows, Some(out.path())) };
+    assert_eq!(resumed.run(&mut again, &Ctx::new(7)).unwrap().sweep.unwrap().best.to_bits(), sweep.best.to_bits());
+    assert_eq!(bits(&model.params), bits(&again.params));
 }
 
 #[test]

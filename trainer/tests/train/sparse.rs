@@ -8,7 +8,8 @@ use curate_trainer::mask::lift::LiftConfig;
 use curate_trainer::mask::movement::changed;
 use curate_trainer::optim::groups::Freeze;
 use curate_trainer::posthoc::{LinesConfig, graft, lines, update_sparsity};
-use curate_trainer::sft::{LtSftConfig, SftConfig, SparseConfig, Tuning};
+use curate_trainer::sft::{LtSftConfig, SftConfig, SparseConfig, Tuning, eval_loss};
+use curate_trainer::{IGNORE, Sequence};
 
 fn train(config: SftConfig, model: &mut Toy) {
     trainer(config, &rows(8), None).run(model, &Ctx::new(3)).unwrap();
@@ -99,4 +100,46 @@ fn tools_on_two_states_of_a_trained_model() {
     let mut scaled = tuned.clone();
     lines(&base.params, &mut scaled.params, &LinesConfig { alpha: 1.0, ..LinesConfig::default() }).unwrap();
     assert_eq!(bits(&scaled.params), bits(&tuned.params));
+}
+
+/// Rows over the tokens `first..first + 5`: each token is followed by the next but `step - 1` of these five.
+fn circle(first: u32, step: u32) -> Vec<Sequence> {
+    let row = |row: u32| {
+        let tokens: Vec<u32> = (0..5).map(|i| first + (row + i * step) % 5).collect();
+        let labels = tokens.iter().enumerate().map(|(i, t)| if i == 0 { IGNORE } else { *t }).collect();
+        Sequence { row: u64::from(row), tokens, labels }
+    };
+    (0..5).map(row).collect()
+}
+
+#[test]
+fn scaling_by_depth_trades_the_new_task_for_the_old_one() {
+    let (old, new) = (circle(1, 1), circle(6, 2));
+    let mut base = Toy::new(4, 1);
+    let learn = |rows: &[Sequence], model: &mut Toy| {
+        let config = SftConfig { learning_rate: Some(0.03), batch_size: 5, ..config(150) };
+        trainer(config, rows, None).run(model, &Ctx::new(3)).unwrap();
+    };
+    learn(&old, &mut base);
+    let mut tuned = base.clone();
+    learn(&new, &mut tuned);
+    let losses = |model: &Toy| {
+        [&old, &new].map(|rows| eval_loss(model, rows, 8, &Ctx::new(0)).unwrap().mean().unwrap())
+    };
+    let (before, after) = (losses(&base), losses(&tuned));
+    assert!(after[1] < 0.1 && before[1] > 1.0 && after[0] > before[0] + 0.1, "{before:?} {after:?}");
+    let worth = |losses: [f64; 2]| 2.0 * losses[1] + losses[0];
+    let at = |alpha: f32| {
+        let mut model = tuned.clone();
+        lines(&base.params, &mut model.params, &LinesConfig { alpha, ..LinesConfig::default() }).unwrap();
+        losses(&model)
+    };
+    let best = [0.9, 0.8, 0.7, 0.6, 0.5].map(|alpha| worth(at(alpha))).into_iter().fold(f64::INFINITY, f64::min);
+    assert!(best < worth(after) && best < worth(before), "{best}: {before:?} {after:?}");
+    // grafting: more of what moved, more of the new task
+    let grafted = [0.0, 0.3, 0.6, 1.0].map(|s| {
+        let (params, _) = graft(&base.params, &tuned.params, s, true).unwrap();
+        losses(&Toy { params, ..base.clone() })[1]
+    });
+    assert!(grafted[3] < grafted[1] && grafted[1] < grafted[0], "{grafted:?}");
 }

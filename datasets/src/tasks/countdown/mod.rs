@@ -1,8 +1,8 @@
 //! Countdown: reach a target with given numbers, each used once, and + - * / and brackets.
 //!
 //! Every puzzle is made from a random expression, so that it can be solved; the checker computes with exact fractions and
-//! knows nothing but whole numbers, four operations and brackets. The rules are those of TinyZero (Jiayi-Pan/TinyZero,
-//! `countdown.py`), whose checker also takes `2**3`, `7//2`, `1.5`, unary minus, and hangs on `9**9**9`: refused here.
+//! knows nothing but whole numbers, four operations and brackets. The rules are those of `TinyZero`
+//! (`Jiayi-Pan/TinyZero`, `countdown.py`), whose checker also takes `2**3`, `7//2`, `1.5`, unary minus, and hangs on `9**9**9`: refused here.
 //! Cost: O(k) a puzzle; the solver looks at all ways to combine, a few thousand for 4 numbers.
 
 mod check;
@@ -101,13 +101,13 @@ impl Puzzle {
 /// # Errors
 /// `tasks/none` for an empty range or no operation, `tasks/few` when there are not so many puzzles.
 pub fn puzzles(rows: usize, options: &Puzzles, seed: u64) -> Result<Vec<Puzzle>> {
-    let known = !options.operations.is_empty() && options.operations.bytes().all(|op| b"+-*/".contains(&op));
-    if options.count.is_empty() || *options.count.start() == 0 || options.largest == 0 || !known {
+    let valid = !options.operations.is_empty() && options.operations.bytes().all(|op| b"+-*/".contains(&op));
+    if options.count.is_empty() || *options.count.start() == 0 || options.largest == 0 || !valid {
         return Err(Error::usage("tasks/none", "no numbers or no operations to draw from")
             .hint("count and largest are at least 1, operations are some of + - * /"));
     }
-    let mut seen = BTreeSet::new();
-    (0..rows).map(|row| new_puzzle(options, &mut SplitMix::of(seed, row as u64), &mut seen)).collect()
+    let mut known = BTreeSet::new();
+    (0..rows).map(|row| new_puzzle(options, &mut SplitMix::of(seed, row as u64), &mut known)).collect()
 }
 
 fn new_puzzle(options: &Puzzles, rng: &mut SplitMix, seen: &mut BTreeSet<(Vec<u32>, u32)>) -> Result<Puzzle> {

@@ -17,8 +17,8 @@ pub(super) fn answer(task: Task, operands: &[String]) -> Option<String> {
             let (whole, decimals) = parts(a);
             Some(scientific(&[whole, decimals].concat(), -i32::try_from(decimals.len()).ok()?))
         }
-        (Op::DigitMax, _) => Some(digit_wise(a, b, |x, y| x.max(y))),
-        (Op::DigitMin, _) => Some(digit_wise(a, b, |x, y| x.min(y))),
+        (Op::DigitMax, _) => Some(digit_wise(a, b, Ord::max)),
+        (Op::DigitMin, _) => Some(digit_wise(a, b, Ord::min)),
         (Op::DigitAdd, _) => Some(digit_wise(a, b, |x, y| (x + y) % 10)),
         (_, Kind::Fraction) => fraction(task.op, a, b),
         (Op::Max | Op::Min, _) => {
@@ -44,8 +44,9 @@ fn digit_wise(a: &str, b: &str, op: impl Fn(u8, u8) -> u8) -> String {
     let whole: String =
         (0..places).rev().map(|place| both(from_right(whole_a, place), from_right(whole_b, place))).collect();
     let places = decimals_a.len().max(decimals_b.len());
-    let decimals: String =
-        (0..places).map(|place| both(decimals_a.bytes().nth(place), decimals_b.bytes().nth(place))).collect();
+    let decimals: String = (0..places)
+        .map(|place| both(decimals_a.as_bytes().get(place).copied(), decimals_b.as_bytes().get(place).copied()))
+        .collect();
     if decimals.is_empty() { whole } else { format!("{whole}.{decimals}") }
 }
 

@@ -56,6 +56,11 @@ impl Decimal {
     }
 }
 
+/// How many digits a text has.
+fn count(digits: &str) -> i64 {
+    i64::try_from(digits.len()).unwrap_or(i64::MAX)
+}
+
 fn with_one_digit(digits: &str) -> &str {
     if digits.is_empty() { "0" } else { digits }
 }
@@ -64,7 +69,7 @@ fn with_one_digit(digits: &str) -> &str {
 pub(super) fn scientific(digits: &str, exponent: i32) -> String {
     let digits = digits.trim_start_matches('0');
     let Some(first) = digits.get(..1) else { return "0.0e0".to_owned() };
-    let exponent = i64::from(exponent) + digits.len() as i64 - 1;
+    let exponent = i64::from(exponent) + count(digits) - 1;
     format!("{first}.{}e{exponent}", with_one_digit(digits[1..].trim_end_matches('0')))
 }
 
@@ -80,9 +85,8 @@ pub(super) fn compare(a: &str, b: &str) -> Ordering {
         let (whole, decimals) = parts(mantissa);
         let all = [whole, decimals].concat();
         let digits = all.trim_start_matches('0');
-        let zeros = all.len() - digits.len();
         // place of the first digit that is not 0; a number of zeros alone is the smallest
-        let place = exponent.parse::<i64>().unwrap_or(0) + whole.len() as i64 - zeros as i64;
+        let place = exponent.parse::<i64>().unwrap_or(0) + count(whole) - (count(&all) - count(digits));
         (if digits.is_empty() { i64::MIN } else { place }, digits.trim_end_matches('0').to_owned())
     };
     key(a).cmp(&key(b))
@@ -96,7 +100,7 @@ pub(super) fn significant(text: &str, figures: usize) -> String {
     if digits.is_empty() {
         return format!("0.{}e0", "0".repeat(figures.max(2) - 1));
     }
-    let mut exponent = digits.len() as i64 - 1 - decimals.len() as i64;
+    let mut exponent = count(digits) - 1 - count(decimals);
     let mut kept: Vec<u8> = digits.bytes().chain(std::iter::repeat(b'0')).take(figures).collect();
     let up = digits.as_bytes().get(figures).is_some_and(|next| *next >= b'5');
     if up && !carry(&mut kept) {

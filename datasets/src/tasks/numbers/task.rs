@@ -152,7 +152,7 @@ impl Task {
     #[must_use]
     pub fn all() -> Vec<Self> {
         let pairs = [Integer, Float, Fraction, Scientific].into_iter().flat_map(|kind| OPS.map(|op| Self { op, kind }));
-        pairs.filter(Task::exists).collect()
+        pairs.filter(|task| task.exists()).collect()
     }
 
     /// The pairs to begin with.
@@ -174,7 +174,7 @@ impl Task {
         integer.into_iter().map(|op| Self { op, kind: Integer }).chain(both).collect()
     }
 
-    const fn exists(&self) -> bool {
+    const fn exists(self) -> bool {
         match self.kind {
             Integer => !matches!(self.op, Op::ToFloat),
             Float => !matches!(self.op, Op::TrueDiv | Op::FloorDiv | Op::Mod | Op::Count | Op::ToFloat),
