@@ -80,7 +80,7 @@ impl View for &Entry<'_> {
 
     fn data(&self) -> Cow<'_, [u8]> {
         Cow::Owned(match self.values {
-            Values::Floats(v, Precision::F32) => bytes(v, |x| x.to_le_bytes()),
+            Values::Floats(v, Precision::F32) => bytes(v, f32::to_le_bytes),
             Values::Floats(v, Precision::F16) => bytes(v, |x| f16::from_f32(x).to_le_bytes()),
             Values::Floats(v, Precision::Bf16) => bytes(v, |x| bf16::from_f32(x).to_le_bytes()),
             Values::Indices(v) => bytes(v, u32::to_le_bytes),
