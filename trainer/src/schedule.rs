@@ -60,6 +60,7 @@ impl Schedule {
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp)] // reason: quarters are exact
 mod tests {
     use super::*;
 

@@ -8,12 +8,15 @@ use std::path::{Path, PathBuf};
 
 const STATE: &str = "trainer_state.json";
 
+/// Writes a file at the path given.
+type Write<'a> = Box<dyn Fn(&Path) -> Result<()> + 'a>;
+
 /// One file of a checkpoint, and how it is written.
 pub struct Part<'a> {
     /// Name in the folder.
     pub name: &'a str,
     /// Writes the file at the path given.
-    pub write: Box<dyn Fn(&Path) -> Result<()> + 'a>,
+    write: Write<'a>,
 }
 
 impl<'a> Part<'a> {

@@ -6,4 +6,5 @@ mod tensors;
 
 pub use folder::{Part, newest, read, rotate, steps, write_folder};
 pub use state::{FileDigest, State};
+pub(crate) use tensors::bytes;
 pub use tensors::{Entry, Precision, TensorFile, Values, place, write, write_plain};

@@ -55,6 +55,15 @@ impl<'a> Entry<'a> {
     }
 }
 
+/// Values one behind the other, as they lie on disk.
+pub(crate) fn bytes<T: Copy, const N: usize>(values: &[T], encode: impl Fn(T) -> [u8; N]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(values.len() * N);
+    for value in values {
+        bytes.extend_from_slice(&encode(*value));
+    }
+    bytes
+}
+
 impl View for &Entry<'_> {
     fn dtype(&self) -> Dtype {
         match self.values {
@@ -70,18 +79,12 @@ impl View for &Entry<'_> {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        let mut bytes = Vec::with_capacity(self.data_len());
-        match self.values {
-            Values::Floats(v, Precision::F32) => v.iter().for_each(|x| bytes.extend_from_slice(&x.to_le_bytes())),
-            Values::Floats(v, Precision::F16) => {
-                v.iter().for_each(|x| bytes.extend_from_slice(&f16::from_f32(*x).to_le_bytes()));
-            }
-            Values::Floats(v, Precision::Bf16) => {
-                v.iter().for_each(|x| bytes.extend_from_slice(&bf16::from_f32(*x).to_le_bytes()));
-            }
-            Values::Indices(v) => v.iter().for_each(|x| bytes.extend_from_slice(&x.to_le_bytes())),
-        }
-        Cow::Owned(bytes)
+        Cow::Owned(match self.values {
+            Values::Floats(v, Precision::F32) => bytes(v, f32::to_le_bytes),
+            Values::Floats(v, Precision::F16) => bytes(v, |x| f16::from_f32(x).to_le_bytes()),
+            Values::Floats(v, Precision::Bf16) => bytes(v, |x| bf16::from_f32(x).to_le_bytes()),
+            Values::Indices(v) => bytes(v, u32::to_le_bytes),
+        })
     }
 
     fn data_len(&self) -> usize {

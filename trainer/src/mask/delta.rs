@@ -39,13 +39,11 @@ pub struct SparseDelta {
 /// Digest of names, shapes and values of all tensors but those of adapters.
 #[must_use]
 pub fn digest(params: &Params) -> String {
-    let (mut hasher, mut bytes) = (blake3::Hasher::new(), Vec::new());
+    let mut hasher = blake3::Hasher::new();
     for (_, tensor) in params.iter().filter(|(_, t)| !crate::lora::is_adapter(&t.name)) {
         hasher.update(format!("{} {:?}\n", tensor.name, tensor.shape).as_bytes());
         for block in tensor.data.chunks(16 * 1024) {
-            bytes.clear();
-            block.iter().for_each(|x| bytes.extend_from_slice(&x.to_le_bytes()));
-            hasher.update(&bytes);
+            hasher.update(&checkpoint::bytes(block, f32::to_le_bytes));
         }
     }
     hasher.finalize().to_hex().to_string()

@@ -29,7 +29,7 @@ pub enum Select {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LiftConfig {
-    /// As many entries are trained as a LoRA of this rank has.
+    /// As many entries are trained as a `LoRA` of this rank has.
     #[schemars(range(min = 1))]
     pub lora_rank: usize,
     /// Rank of the approximation.
@@ -75,7 +75,9 @@ impl LiftConfig {
             Svd::leading(&tensor.data, columns, self.filter_rank, 2 * self.filter_rank, &ctx)?.matrix()
         };
         let sign = if self.select == Select::Largest { 1.0 } else { -1.0 };
-        weight.iter_mut().for_each(|x| *x = sign * x.abs());
+        for x in &mut weight {
+            *x = sign * x.abs();
+        }
         top_k_of(&weight, self.entries(rows, columns))
     }
 
@@ -91,6 +93,7 @@ impl LiftConfig {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_precision_loss)] // reason: small sizes
 mod tests {
     use super::*;
     use crate::lora::fill_normal;

@@ -148,7 +148,7 @@ fn product(a: &[Vec<f64>], w: Mat<'_>, width: usize) -> Vec<Vec<f64>> {
 /// before it becomes zero.
 fn orthonormalise(rows: &mut [Vec<f64>]) -> Vec<Vec<f64>> {
     let mut triangle = vec![vec![0.0; rows.len()]; rows.len()];
-    for i in 0..rows.len() {
+    for (i, back) in triangle.iter_mut().enumerate() {
         let (before, rest) = rows.split_at_mut(i);
         let row = &mut rest[0];
         let size = dot(row, row).sqrt();
@@ -156,13 +156,15 @@ fn orthonormalise(rows: &mut [Vec<f64>]) -> Vec<Vec<f64>> {
             for (j, other) in before.iter().enumerate() {
                 let part = dot(row, other);
                 add(row, other, -part);
-                triangle[i][j] += part;
+                back[j] += part;
             }
         }
         let norm = dot(row, row).sqrt();
         let scale = if norm > size * 1e-13 && norm > 0.0 { 1.0 / norm } else { 0.0 };
-        row.iter_mut().for_each(|x| *x *= scale);
-        triangle[i][i] = if scale > 0.0 { norm } else { 0.0 };
+        for x in row.iter_mut() {
+            *x *= scale;
+        }
+        back[i] = if scale > 0.0 { norm } else { 0.0 };
     }
     triangle
 }
@@ -218,6 +220,7 @@ fn order(rows: &[Vec<f64>]) -> Vec<usize> {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_precision_loss)] // reason: small sizes
 mod tests {
     use super::*;
 

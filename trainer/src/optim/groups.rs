@@ -1,7 +1,7 @@
 //! Rates and freezing by depth, and fresh top blocks.
 //!
 //! Layer-wise decay: block `l` of `L` learns at `lr xi^(L - 1 - l)`, embeddings at `lr xi^L`, head and final norm at `lr`.
-//! Source: Howard and Ruder, ULMFiT (section 3.2); Zhang et al., Revisiting Few-sample BERT Fine-tuning (re-initialisation).
+//! Source: Howard and Ruder, `ULMFiT` (section 3.2); Zhang et al., Revisiting Few-sample BERT Fine-tuning (re-initialisation).
 //! Deviation: a tied head counts as embeddings. Re-initialised top blocks destroy a language model and suit
 //! classifiers. Cost: none.
 
@@ -128,6 +128,7 @@ pub fn reinit_top(params: &mut Params, n: usize, std: f64, ctx: &Ctx) {
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp)] // reason: powers of two
 mod tests {
     use super::*;
 

@@ -40,7 +40,7 @@ pub enum AlloraOn {
     Gradient,
 }
 
-/// `ALLoRA`: each row `p` of a LoRA matrix B moves by a factor `1 / sqrt(|p| + 1 / eta^2)`, so that B leaves zero fast. It is meant
+/// `ALLoRA`: each row `p` of a `LoRA` matrix B moves by a factor `1 / sqrt(|p| + 1 / eta^2)`, so that B leaves zero fast. It is meant
 /// for adapters without scale: set `lora_alpha` to `r`.
 ///
 /// Source: Huang et al., `ALLoRA` (abstract), and third-party code for the formula: the paper's own text was not at hand. Deviations: rows
@@ -238,4 +238,6 @@ impl OptimConfig {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::float_cmp)]
+// reason: small exact numbers
 mod tests;

@@ -139,7 +139,7 @@ fn a_full_mask_is_no_mask() {
 fn allora_factors() {
     let allora = Allora::default();
     assert!((allora.factor(&[0.0, 0.0]) - 2.0).abs() < 1e-6);
-    assert!((allora.factor(&[3.0, 4.0]) - 0.436_435_78).abs() < 1e-6);
+    assert!((allora.factor(&[3.0, 4.0]) - 0.436_435_8).abs() < 1e-6);
     let mut p = Params::default();
     let name = "base_model.model.x.lora_B.weight".to_owned();
     p.push(Tensor { name, shape: vec![2, 2], data: vec![0.0, 0.0, 3.0, 4.0], trained: true });

@@ -1,7 +1,7 @@
 //! What the loop needs of a model: tensors, losses and gradients.
 
 use crate::lora::Adaptable;
-use crate::model::{LoraRef, Losses, Model, StepOptions};
+use crate::model::{Layer, LoraRef, Losses, Model, StepOptions};
 use crate::{Batch, Grads, ParamId, Params};
 use curate_core::{Ctx, Result};
 
@@ -94,13 +94,13 @@ impl Differentiable for Model {
 
 impl Adaptable for Model {
     fn linears(&self) -> Vec<(ParamId, Option<LoraRef>)> {
-        let blocks = self.layers.iter().flat_map(|layer| layer.linears());
+        let blocks = self.layers.iter().flat_map(Layer::linears);
         let head = (self.head.weight != self.embed).then_some(&self.head);
         blocks.chain(head).map(|linear| (linear.weight, linear.lora)).collect()
     }
 
     fn set_adapter(&mut self, weight: ParamId, adapter: Option<LoraRef>) {
-        let blocks = self.layers.iter_mut().flat_map(|layer| layer.linears_mut());
+        let blocks = self.layers.iter_mut().flat_map(Layer::linears_mut);
         if let Some(linear) = blocks.chain([&mut self.head]).find(|linear| linear.weight == weight) {
             linear.lora = adapter;
         }

@@ -6,7 +6,7 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
 use arrow::datatypes::Float32Type;
 use curate_core::{Column, Ctx, Learner, Pool};
 use curate_trainer::data::LossOn;
-use curate_trainer::sft::{Differentiable, SftConfig, SftLearner, Tuning};
+use curate_trainer::sft::{Differentiable, LtSftConfig, SftConfig, SftLearner, Tuning};
 use curate_trainer::tokenizer::TextTokenizer;
 use std::sync::Arc;
 
@@ -79,7 +79,7 @@ fn what_cannot_be_given_is_refused() {
     let error = learner().probe(&pool(&["abc"]), &[Column::signal("sketch")], &Ctx::new(0)).unwrap_err();
     assert_eq!(error.code(), "column/unknown-signal");
     let config =
-        SftConfig { learning_rate: Some(0.1), tuning: Tuning::LtSft(Default::default()), ..SftConfig::default() };
+        SftConfig { learning_rate: Some(0.1), tuning: Tuning::LtSft(LtSftConfig::default()), ..SftConfig::default() };
     let error = SftLearner::new(Toy::new(1, 1), tokenizer(), config, 5, &Ctx::new(0)).err().unwrap();
     assert_eq!(error.code(), "train/config");
 }

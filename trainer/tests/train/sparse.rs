@@ -41,7 +41,7 @@ fn two_phases_change_k_entries_and_no_other() {
     let allowed = delta.masks(&base.params).unwrap();
     assert!(moved.iter().all(|(id, mask)| mask.is_empty() || mask.overlap(&allowed[id]) == mask.len()));
     let mut again = base.clone();
-    compose(&mut again.params, &[delta.clone()]).unwrap();
+    compose(&mut again.params, std::slice::from_ref(&delta)).unwrap();
     assert_eq!(bits(&again.params), bits(&model.params));
     delta.revert(&mut again.params).unwrap();
     assert_eq!(bits(&again.params), bits(&base.params));
@@ -123,9 +123,8 @@ fn scaling_by_depth_trades_the_new_task_for_the_old_one() {
     learn(&old, &mut base);
     let mut tuned = base.clone();
     learn(&new, &mut tuned);
-    let losses = |model: &Toy| {
-        [&old, &new].map(|rows| eval_loss(model, rows, 8, &Ctx::new(0)).unwrap().mean().unwrap())
-    };
+    let losses =
+        |model: &Toy| [&old, &new].map(|rows| eval_loss(model, rows, 8, &Ctx::new(0)).unwrap().mean().unwrap());
     let (before, after) = (losses(&base), losses(&tuned));
     assert!(after[1] < 0.1 && before[1] > 1.0 && after[0] > before[0] + 0.1, "{before:?} {after:?}");
     let worth = |losses: [f64; 2]| 2.0 * losses[1] + losses[0];
