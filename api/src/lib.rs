@@ -33,6 +33,8 @@ pub use curate_core::{
 pub use curate_embed::HubOptions;
 pub use curate_ingest::{Format, InputSpec, OnBadRow};
 pub use curate_selectors::ClusterParams;
+pub use curate_trainer::eval::EvalReport;
+pub use curate_trainer::sft::Arm;
 pub use explain::{Explanation, Nearest, explain};
 pub use host::{Host, local, peak_rss_bytes, rss_bytes};
 pub use inspect::{Distribution, Inspection, Sample, inspect};
@@ -40,8 +42,6 @@ pub use manifest::{Cost, Counts, InputRecord, Manifest, OutputRecord, manifest_p
 pub use methods::{Method, find_method, methods, methods_markdown};
 pub use plan::{DEFAULT_METHOD, EmbedPlan, OutputPlan, Plan, SelectPlan, Use};
 pub use select::{Forecast, forecast, pretty, select};
-pub use curate_trainer::eval::EvalReport;
-pub use curate_trainer::sft::Arm;
-pub use train::{EvalDone, EvalPlan, TrainDone, TrainForecast, TrainPlan, judge, train, train_options};
 pub use train::forecast as forecast_train;
+pub use train::{EvalDone, EvalPlan, TrainDone, TrainForecast, TrainPlan, judge, train, train_options};
 pub use verify::{Check, verify};

@@ -2,13 +2,15 @@
 
 use crate::args::{InputArgs, SelectArgs, given, layer, pairs, typed};
 use clap::Args;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// `curate train`.
 #[derive(Args, Debug, Clone)]
-#[command(after_help = "Examples:\n  curate train picks.parquet --model FOLDER -o run --lora 8 --learning-rate 2e-4\n  \
+#[command(
+    after_help = "Examples:\n  curate train picks.parquet --model FOLDER -o run --lora 8 --learning-rate 2e-4\n  \
     curate train corpus/*.parquet --budget 5% --model FOLDER -o run --learning-rate 1e-5 --eval held-out.parquet\n  \
-    curate train --options                    every training option with its meaning")]
+    curate train --options                    every training option with its meaning"
+)]
 pub(crate) struct TrainArgs {
     /// What to train on; with --budget, what to choose from. -o names the folder for checkpoints, log and model.
     #[command(flatten)]
@@ -66,8 +68,7 @@ pub(crate) struct TrainArgs {
 impl TrainArgs {
     /// The layers these flags make.
     pub(crate) fn layers(&self) -> curate_api::Result<Vec<Value>> {
-        let mut train = self.options_said()?;
-        let said = layer([
+        let train = layer([
             ("model", given(self.model.clone())),
             ("out", given(self.select.io.output.clone())),
             ("adapter", given(self.adapter.clone())),
@@ -84,32 +85,19 @@ impl TrainArgs {
             ("packing", self.packing.then(|| json!("bfd"))),
             ("tuning", self.lora.map(|r| json!({"lora": {"r": r, "lora_alpha": 2 * r}}))),
         ]);
-        if let Value::Object(said) = said {
-            train.extend(said);
-        }
         let mut layers = self.select.layers()?;
         layers.push(json!({ "train": train }));
+        layers.extend(self.options_said()?);
         Ok(layers)
     }
 
-    /// `--option a.b=c` as nested values.
-    fn options_said(&self) -> curate_api::Result<Map<String, Value>> {
-        let mut all = Map::new();
-        for (key, text) in pairs(&self.option, "--option")? {
-            let mut place = &mut all;
-            let mut parts: Vec<&str> = key.split('.').collect();
-            let last = parts.pop().unwrap_or_default().to_owned();
-            for part in parts {
-                let inner = place.entry(part).or_insert_with(|| Value::Object(Map::new()));
-                if !inner.is_object() {
-                    *inner = Value::Object(Map::new());
-                }
-                let Value::Object(map) = inner else { break };
-                place = map;
-            }
-            place.insert(last, typed(text));
-        }
-        Ok(all)
+    /// A layer for every `--option a.b=c`.
+    fn options_said(&self) -> curate_api::Result<Vec<Value>> {
+        let nest = |(key, text): (String, String)| {
+            let value = key.rsplit('.').fold(typed(text), |value, part| json!({ part: value }));
+            json!({ "train": value })
+        };
+        Ok(pairs(&self.option, "--option")?.into_iter().map(nest).collect())
     }
 }
 

@@ -20,11 +20,19 @@ pub(crate) fn trained(done: &TrainDone) -> String {
     }
     if let Some(sweep) = &report.sweep {
         let arm = |arm: &curate_api::Arm| format!("{:e}: {:.4}", arm.learning_rate, arm.loss);
-        lines.push(format!("sweep     {}; best {:e}", sweep.arms.iter().map(arm).collect::<Vec<_>>().join(", "), sweep.best));
+        lines.push(format!(
+            "sweep     {}; best {:e}",
+            sweep.arms.iter().map(arm).collect::<Vec<_>>().join(", "),
+            sweep.best
+        ));
     }
     let rate = report.tokens as f64 / done.seconds;
     lines.push(format!("wrote     {}", done.model));
-    lines.push(format!("took      {:.1} s, {rate:.0} tokens/s, peak memory {}", done.seconds, format_bytes(done.peak_rss_bytes)));
+    lines.push(format!(
+        "took      {:.1} s, {rate:.0} tokens/s, peak memory {}",
+        done.seconds,
+        format_bytes(done.peak_rss_bytes)
+    ));
     lines.join("\n")
 }
 
@@ -32,8 +40,17 @@ pub(crate) fn trained(done: &TrainDone) -> String {
 pub(crate) fn forecast(found: &TrainForecast, paint: &Paint) -> String {
     let (data, memory) = (&found.data, &found.memory);
     let mut lines = vec![
-        format!("rows      {} of {} kept, {} empty, {} with nothing to learn", data.kept_rows, data.rows, data.empty.len(), data.unlabelled.len()),
-        format!("tokens    {}, {} of them learned; longest row {}, {} rows cut", data.tokens, data.labelled_tokens, data.longest_tokens, data.truncated_rows),
+        format!(
+            "rows      {} of {} kept, {} empty, {} with nothing to learn",
+            data.kept_rows,
+            data.rows,
+            data.empty.len(),
+            data.unlabelled.len()
+        ),
+        format!(
+            "tokens    {}, {} of them learned; longest row {}, {} rows cut",
+            data.tokens, data.labelled_tokens, data.longest_tokens, data.truncated_rows
+        ),
         format!("steps     {}; {} rows held out", found.steps, found.eval_rows),
         format!(
             "memory    about {}: weights {}, gradients {}, optimizer {}, activations {}",
@@ -47,7 +64,10 @@ pub(crate) fn forecast(found: &TrainForecast, paint: &Paint) -> String {
     ];
     for sample in &found.samples {
         let eos = if sample.eos_added { ", an end token is added" } else { "" };
-        lines.push(format!("\nROW {}  {} tokens, {} learned (marked){eos}", sample.row, sample.tokens, sample.labelled_tokens));
+        lines.push(format!(
+            "\nROW {}  {} tokens, {} learned (marked){eos}",
+            sample.row, sample.tokens, sample.labelled_tokens
+        ));
         lines.push(marked(&sample.text, &sample.trained, paint));
     }
     lines.join("\n")

@@ -26,11 +26,12 @@ const IN_TESTS: &[&str] = &["curate-datasets"];
 
 /// Heavy crates and the rooms that alone may use them.
 const HOMES: &[(&str, &[&str])] = &[
-    ("candle-core", &["curate-embed", "curate-trainer"]),
-    ("candle-nn", &["curate-embed", "curate-trainer"]),
+    ("candle-core", &["curate-embed"]),
+    ("candle-nn", &["curate-embed"]),
     ("tokenizers", &["curate-embed", "curate-trainer"]),
     ("ureq", &["curate-embed"]),
     ("cudarc", &["curate-kernels"]),
+    ("gemm", &["curate-kernels"]),
     ("polars", &["curate-ingest"]),
     ("parquet", &["curate-ingest"]),
     ("object_store", &["curate-ingest"]),

@@ -89,5 +89,6 @@ pub(super) fn for_training(
 }
 
 /// What the tokenizers we learn call the ends of a text.
-const TOKENIZER_CONFIG: &[u8] = br#"{"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}
+const TOKENIZER_CONFIG: &[u8] =
+    br#"{"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}
 "#;

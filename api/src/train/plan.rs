@@ -43,7 +43,8 @@ impl TrainPlan {
     pub fn sft(&self) -> Result<SftConfig> {
         let params = Value::Object(self.params.clone());
         let config: SftConfig = serde_json::from_value(params).map_err(|e| {
-            Error::usage("train/config", e.to_string()).hint("'curate train --options' lists all options with their meaning")
+            Error::usage("train/config", e.to_string())
+                .hint("'curate train --options' lists all options with their meaning")
         })?;
         config.check()?;
         Ok(config)
@@ -62,7 +63,11 @@ impl TrainPlan {
             return refuse("train/out", "no folder for the result is named", "add -o OUT");
         }
         if self.eval_share.is_some_and(|share| !(share > 0.0 && share < 1.0)) {
-            return refuse("train/eval-share", "eval_share must lie between 0 and 1", "0.05 holds out every twentieth row");
+            return refuse(
+                "train/eval-share",
+                "eval_share must lie between 0 and 1",
+                "0.05 holds out every twentieth row",
+            );
         }
         Ok(())
     }

@@ -4,9 +4,9 @@
 use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
 use curate_core::{Column, Ctx, Error, Pool, Result};
 use curate_ingest::{ChatTemplate, Conversation, Format, RenderedChat, Role, Source, UnitData};
+use curate_trainer::Sequence;
 use curate_trainer::data::{DatasetReport, SequenceOptions, TEXT, sequences, trained_column};
 use curate_trainer::tokenizer::TextTokenizer;
-use curate_trainer::Sequence;
 use std::path::Path;
 use std::sync::Arc;
 

@@ -9,12 +9,12 @@ use crate::plan::{OutputPlan, Plan};
 use crate::select::pretty;
 use curate_core::{Ctx, Error, Result};
 use curate_ingest::{InputSpec, Source};
+use curate_trainer::Sequence;
 use curate_trainer::data::{DatasetReport, Sample, SequenceOptions, preview};
 use curate_trainer::lora::{merge, save_adapter};
 use curate_trainer::model::{Config, Model};
 use curate_trainer::sft::{Forecast, SftConfig, TrainReport, Trainer, Tuning};
 use curate_trainer::tokenizer::{BpeRecipe, train_bpe};
-use curate_trainer::Sequence;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -72,7 +72,8 @@ struct Ready {
 
 fn train_plan(plan: &Plan) -> Result<&TrainPlan> {
     let train = plan.train.as_ref();
-    let train = train.ok_or_else(|| Error::usage("train/model", "the plan does not train").hint("add a [train] table"))?;
+    let train =
+        train.ok_or_else(|| Error::usage("train/model", "the plan does not train").hint("add a [train] table"))?;
     train.check()?;
     Ok(train)
 }
@@ -117,7 +118,10 @@ pub fn train(plan: &Plan, host: &Host) -> Result<TrainDone> {
 pub fn forecast(plan: &Plan, host: &Host) -> Result<TrainForecast> {
     let wanted = train_plan(plan)?;
     wanted.sft()?;
-    let scratch = Plan { train: Some(TrainPlan { out: host.scratch.to_string_lossy().into_owned(), ..wanted.clone() }), ..plan.clone() };
+    let scratch = Plan {
+        train: Some(TrainPlan { out: host.scratch.to_string_lossy().into_owned(), ..wanted.clone() }),
+        ..plan.clone()
+    };
     let wanted = train_plan(&scratch)?;
     let picked = picked(&scratch, wanted, host)?;
     host.install(|| {
@@ -226,7 +230,13 @@ fn save(wanted: &TrainPlan, config: &SftConfig, loaded: &mut Loaded) -> Result<S
 
 fn save_model(model: &Model, base: &Path, folder: &Path) -> Result<()> {
     model.save(folder)?;
-    for name in ["tokenizer.json", "tokenizer_config.json", "generation_config.json", "special_tokens_map.json", "chat_template.jinja"] {
+    for name in [
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "generation_config.json",
+        "special_tokens_map.json",
+        "chat_template.jinja",
+    ] {
         if base.join(name).is_file() {
             curate_ingest::write_atomic(&folder.join(name), &std::fs::read(base.join(name))?)?;
         }

@@ -8,3 +8,4 @@ mod refusals;
 mod same;
 mod story;
 mod tables;
+mod train;

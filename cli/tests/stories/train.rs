@@ -1,0 +1,182 @@
+//! From rows to a trained model and its figures, by hand of a user.
+
+use crate::story::Story;
+use crate::tables;
+use curate_datasets::tasks::{NumberTasks, Side, Style, Task, numbers, task_rows};
+use std::fs;
+
+/// Questions such as `max 12 7 = ` with their answers, as a parquet file.
+fn questions(story: &Story, name: &str, rows: usize, side: Side) -> String {
+    let tasks = ["max-integer", "digit_max-integer"].map(|name| Task::find(name).expect("a task")).to_vec();
+    let options = NumberTasks { tasks, side, digits: 1..=2, ..NumberTasks::default() };
+    let items = numbers(rows, &options, 5).expect("questions");
+    let rows: Vec<_> = items.iter().map(|item| item.row(Style::Compact)).collect();
+    let path = story.at(name);
+    tables::write(&path, &task_rows(&rows).expect("a table"));
+    path
+}
+
+/// A folder with the configuration of a tiny model and nothing else.
+fn tiny(story: &Story) -> String {
+    let config = serde_json::json!({
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 300, "hidden_size": 32,
+        "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "max_position_embeddings": 128, "rms_norm_eps": 1e-5, "initializer_range": 0.02, "hidden_act": "silu",
+        "tie_word_embeddings": true
+    });
+    story.file("tiny/config.json", config.to_string()).replace("/config.json", "")
+}
+
+struct Desk {
+    story: Story,
+    rows: String,
+    model: String,
+    cache: String,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let story = Story::new();
+        let rows = questions(&story, "questions.parquet", 240, Side::Train);
+        let model = tiny(&story);
+        let cache = story.at("cache");
+        Self { story, rows, model, cache }
+    }
+
+    fn train(&self, out: &str, more: &[&str]) -> crate::story::Said {
+        let out = self.story.at(out);
+        let fixed = ["train", &self.rows, "--model", &self.model, "-o", &out, "--json", "--cache", &self.cache];
+        let args: Vec<&str> = fixed.into_iter().chain(more.iter().copied()).collect();
+        self.story.curate(&args)
+    }
+
+    fn eval(&self, model: &str, more: &[&str]) -> serde_json::Value {
+        let model = self.story.at(model);
+        let fixed = ["eval", &self.rows, "--model", &model, "--json", "--cache", &self.cache];
+        let args: Vec<&str> = fixed.into_iter().chain(more.iter().copied()).collect();
+        self.story.curate(&args).json()
+    }
+}
+
+const FRESH: [&str; 7] = ["--from-scratch", "--learning-rate", "3e-3", "--batch-size", "16", "--max-steps", "24"];
+
+fn loss(report: &serde_json::Value) -> f64 {
+    let measures = report["report"]["measures"].as_array().expect("measures");
+    let line = measures.iter().find(|m| m["metric"] == "loss").expect("a loss");
+    line["value"].as_f64().expect("a number")
+}
+
+#[test]
+fn from_rows_to_a_model_an_adapter_and_their_figures() {
+    let desk = Desk::new();
+    let done = desk.train("fresh", &FRESH).json();
+    let losses: Vec<f64> =
+        done["report"]["losses"].as_array().expect("losses").iter().filter_map(|v| v.as_f64()).collect();
+    assert_eq!(losses.len(), 24);
+    assert!(losses[23] < 0.7 * losses[0], "{losses:?}");
+    for name in ["config.json", "model.safetensors", "tokenizer.json"] {
+        assert!(fs::metadata(desk.story.at(&format!("fresh/model/{name}"))).is_ok(), "no {name}");
+    }
+    let plain = desk.eval("fresh/model", &["--by", "task", "--judge", "number", "--max-new-tokens", "6"]);
+    assert!(plain["report"]["measures"].as_array().expect("measures").iter().any(|m| m["metric"] == "exact"));
+
+    let base = desk.story.at("fresh/model");
+    let lora = [
+        "train",
+        &desk.rows,
+        "--model",
+        &base,
+        "-o",
+        &desk.story.at("lora"),
+        "--lora",
+        "4",
+        "--lr",
+        "1e-2",
+        "--max-steps",
+        "10",
+    ];
+    desk.story.curate(&[&lora[..], &["--cache", &desk.cache]].concat()).ok();
+    let tuned = desk.eval("fresh/model", &["--adapter", &desk.story.at("lora/adapter")]);
+    assert!(loss(&tuned) < loss(&plain), "the adapter helps: {} and {}", loss(&tuned), loss(&plain));
+}
+
+#[test]
+fn the_same_run_gives_the_same_bits_and_resumes() {
+    let desk = Desk::new();
+    desk.train("one", &[&FRESH[..], &["--threads", "1"]].concat()).ok();
+    desk.train("two", &[&FRESH[..], &["--threads", "2", "-O", "save_steps=7"]].concat()).ok();
+    let model = |out: &str| fs::read(desk.story.at(&format!("{out}/model/model.safetensors"))).expect("a model");
+    assert!(model("one") == model("two"), "one thread and two give other bits");
+    // As if the run had been killed after its last checkpoint but one.
+    for name in desk.story.names("two") {
+        if name.starts_with("checkpoint-2") {
+            fs::remove_dir_all(desk.story.at(&format!("two/{name}"))).expect("a checkpoint");
+        }
+    }
+    fs::remove_dir_all(desk.story.at("two/model")).expect("the model");
+    let again = desk.train("two", &[&FRESH[..], &["-O", "save_steps=7", "--resume"]].concat()).json();
+    assert!(
+        again["report"]["resumed_from"].as_u64().is_some_and(|step| step < 24),
+        "{}",
+        again["report"]["resumed_from"]
+    );
+    assert!(model("one") == model("two"), "a resumed run gives other bits");
+}
+
+#[test]
+fn choose_and_train_in_one_plan() {
+    let desk = Desk::new();
+    let more = ["--budget", "25%", "--method", "random", "--eval-share", "0.2", "--epochs", "1"];
+    let done = desk.train("both", &[&more[..], &["--from-scratch", "--lr", "1e-3"]].concat()).json();
+    assert_eq!(done["data"]["rows"], 60);
+    assert!(done["eval_rows"].as_u64().is_some_and(|rows| rows > 0 && rows < 60));
+    desk.story.curate(&["verify", &desk.story.at("both/picks.parquet"), "--cache", &desk.cache]).ok();
+    let plan = desk.story.at("both/curate.json");
+    let again =
+        desk.story.curate(&["run", &plan, "-o", &desk.story.at("again"), "--json", "--cache", &desk.cache]).json();
+    assert_eq!(again["report"]["losses"], done["report"]["losses"]);
+}
+
+#[test]
+fn a_dry_run_shows_the_mask_and_trains_nothing() {
+    let desk = Desk::new();
+    let found = desk.train("dry", &[&FRESH[..], &["--dry-run"]].concat()).json();
+    assert_eq!(found["samples"].as_array().map(Vec::len), Some(3));
+    assert!(found["total_bytes"].as_u64().is_some_and(|bytes| bytes > 0));
+    let sample = &found["samples"][0];
+    let (text, range) = (sample["text"].as_str().expect("text"), &sample["trained"][0]);
+    let at = |key: &str| usize::try_from(range[key].as_u64().expect("an offset")).expect("small");
+    assert!(text[..at("start")].ends_with('=') || at("start") > 0, "the question is not learned: {text}");
+    assert!(fs::metadata(desk.story.at("dry")).is_err(), "a dry run wrote something");
+}
+
+#[test]
+fn what_cannot_be_trained_is_refused() {
+    let desk = Desk::new();
+    let cases: [(&str, &[&str], &[i32]); 7] = [
+        ("no learning rate", &["--from-scratch"], &[2]),
+        ("negative learning rate", &["--from-scratch", "--learning-rate=-1"], &[2]),
+        ("unknown option", &["--from-scratch", "--lr", "1e-3", "-O", "lerning_rate=1"], &[2]),
+        ("weights that are not there", &["--lr", "1e-3"], &[2, 3, 4, 5]),
+        (
+            "unknown module",
+            &["--from-scratch", "--lr", "1e-3", "--lora", "-O", "tuning.lora.target_modules=[\"qq_proj\"]"],
+            &[2],
+        ),
+        ("a share of everything", &["--from-scratch", "--lr", "1e-3", "--eval-share", "1"], &[2]),
+        ("a loss that leaves all bounds", &["--from-scratch", "--lr", "1e30", "--max-steps", "30"], &[0, 3, 4]),
+    ];
+    let mut wrong = Vec::new();
+    for (name, more, codes) in cases {
+        let said = desk.train("bad", more);
+        if !(codes.contains(&0) && said.code == 0) {
+            wrong.extend(said.complaint(codes).map(|complaint| format!("{name}: {complaint}")));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+    let none = ["train", &desk.rows, "-o", "x", "--lr", "1e-3"];
+    desk.story.curate(&none).refused("no model", &[2]);
+    desk.story
+        .curate(&["train", &desk.rows, "--model", &desk.story.at("nowhere"), "-o", "x", "--lr", "1e-3"])
+        .refused("no such model", &[2, 5]);
+}
