@@ -201,12 +201,11 @@ pub fn write_tensors(path: &Path, tensors: &[Out], metadata: &BTreeMap<String, S
 /// Write a file whole or not at all.
 pub(super) fn replace(path: &Path, write: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<()> {
     let at = |e: std::io::Error| Error::from(e).at(Location::file(path.display().to_string()));
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    let mut temporary = tempfile::NamedTempFile::new_in(folder).map_err(at)?;
-    write(temporary.as_file_mut()).map_err(at)?;
-    temporary.as_file().sync_all().map_err(at)?;
-    temporary.persist(path).map_err(|e| at(e.error))?;
-    Ok(())
+    crate::checkpoint::place(path, |temp| {
+        let mut file = File::options().write(true).open(temp)?;
+        write(&mut file).map_err(at)?;
+        Ok(file.sync_all()?)
+    })
 }
 
 #[cfg(test)]

@@ -1,3 +1,5 @@
+//! The optimizer against closed forms and a reference in 64 bits.
+
 use super::*;
 use crate::Tensor;
 use crate::checkpoint::{self, TensorFile};
