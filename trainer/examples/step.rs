@@ -63,7 +63,7 @@ fn attach(params: &mut curate_trainer::Params, (linear, name): (&mut Linear, &st
     linear.lora = Some(LoraRef { a, b, scale: 2.0 });
 }
 
-/// A plain AdamW without decay: what the step costs besides the model.
+/// A plain `AdamW` without decay: what the step costs besides the model.
 fn update(model: &mut Model, grads: &Grads, moments: &mut [(Vec<f32>, Vec<f32>)], step: i32) {
     let (c1, c2) = (1.0 - 0.9f32.powi(step), 1.0 - 0.999f32.powi(step));
     for (at, (m, v)) in moments.iter_mut().enumerate() {

@@ -1,11 +1,12 @@
-//! The model against PyTorch: logits, losses, gradients, adapters and generation of five small random models.
+//! The model against `PyTorch`: logits, losses, gradients, adapters and generation of five small random models.
+#![allow(clippy::float_cmp, clippy::cast_precision_loss)] // reason: same bits is the promise; sizes become numbers
 
 mod files;
 mod golden;
 mod gradients;
 
 use curate_core::Ctx;
-use curate_trainer::model::{LoraRef, Model, SafeFile};
+use curate_trainer::model::{LoraRef, Model, SafeFile, StepOptions};
 use curate_trainer::{Batch, Grads, IGNORE, Sequence, Tensor};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -69,7 +70,7 @@ pub(crate) fn adapt(model: &mut Model, name: &str) {
 
 pub(crate) fn gradients(model: &Model, batch: &Batch) -> Grads {
     let mut grads = Grads::zeros(&model.params);
-    model.gradients(batch, 1.0, Default::default(), &mut grads, &Ctx::new(0)).unwrap();
+    model.gradients(batch, 1.0, StepOptions::default(), &mut grads, &Ctx::new(0)).unwrap();
     grads
 }
 

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use std::ops::Range;
 
 /// Queries of a tile.
-const TILE: usize = 64;
+const TILE: usize = 48;
 
 /// Which tokens see which, and through how many heads.
 #[derive(Clone, Copy, Debug)]
@@ -114,8 +114,11 @@ wide! {
 }
 
 wide! {
-    fn inner(a: &[f32], b: &[f32]) -> f32 {
-        dot(a, b)
+    /// `sums[r] = a_r . b_r` for rows of `dim` numbers, `stride` apart.
+    fn inner(a: &[f32], b: &[f32], stride: usize, dim: usize, sums: &mut [f32]) {
+        for ((a, b), sum) in a.chunks(stride).zip(b.chunks(stride)).zip(sums) {
+            *sum = dot(&a[..dim], &b[..dim]);
+        }
     }
 }
 
@@ -195,7 +198,7 @@ impl Attention<'_> {
         let p = Mat::new(&room.scores, tile.rows(), tile.keys());
         let v = self.block(seen.v, self.kv_heads, tile.key..tile.end, self.kv_head(tile.head));
         // SAFETY: the rows and columns of this tile's queries belong to this task alone.
-        unsafe { self.product(out, tile.first * width + tile.head * dim, (0.0, width), (p, v)) };
+        unsafe { Self::product(out, tile.first * width + tile.head * dim, (0.0, width), (p, v)) };
         for (r, &(inverse, log)) in room.sums.iter().enumerate() {
             let row = tile.first + r;
             // SAFETY: as above; one entry of `lse` a query and head.
@@ -214,21 +217,21 @@ impl Attention<'_> {
     fn scores(&self, seen: Seen, tile: Tile, scores: &mut Vec<f32>) {
         let q = self.block(seen.q, self.heads, tile.first..tile.end, tile.head);
         let k = self.block(seen.k, self.kv_heads, tile.key..tile.end, self.kv_head(tile.head));
-        self.square(q, k, tile, scores);
+        Self::square(q, k, tile, scores);
     }
 
     /// A B^T into a tile of scores.
-    fn square(&self, a: Mat, b: Mat, tile: Tile, to: &mut Vec<f32>) {
+    fn square(a: Mat, b: Mat, tile: Tile, to: &mut Vec<f32>) {
         to.resize(tile.rows() * tile.keys(), 0.0);
         // SAFETY: `to` has just been given the length of the product.
-        unsafe { self.product(Shared::new(to), 0, (0.0, tile.keys()), (a, b.t())) };
+        unsafe { Self::product(Shared::new(to), 0, (0.0, tile.keys()), (a, b.t())) };
     }
 
     /// `C = A B + beta C` from number `at` of `c` on.
     ///
     /// # Safety
     /// The rows of C, `stride` apart, lie inside `c`, and nobody else touches them.
-    unsafe fn product(&self, c: Shared, at: usize, (beta, stride): (f32, usize), factors: (Mat, Mat)) {
+    unsafe fn product(c: Shared, at: usize, (beta, stride): (f32, usize), factors: (Mat, Mat)) {
         // SAFETY: the caller's promise.
         unsafe { product_into(c.at(at), stride, (1.0, beta), factors, Parallelism::None) };
     }
@@ -264,146 +267,31 @@ impl Attention<'_> {
             self.block(seen.v, self.kv_heads, keys, kv_head),
         );
         self.row_constants(known, tile, room);
-        self.square(q, k, tile, &mut room.scores);
+        Self::square(q, k, tile, &mut room.scores);
         soften_again(&mut room.scores, tile, self.window, self.scale(), &room.lse);
-        self.square(gout, v, tile, &mut room.slopes);
+        Self::square(gout, v, tile, &mut room.slopes);
         let shape = |x| Mat::new(x, tile.rows(), tile.keys());
         let at = tile.key * self.kv_width() + kv_head * self.head_dim;
         let at_q = tile.first * self.q_width() + tile.head * self.head_dim;
         // SAFETY: a task owns the columns of its key and value head, and of the query heads of its group, in the rows of
         // its segment.
         unsafe {
-            self.product(gv, at, (1.0, self.kv_width()), (shape(&room.scores).t(), gout));
+            Self::product(gv, at, (1.0, self.kv_width()), (shape(&room.scores).t(), gout));
             score_gradient(&room.scores, &mut room.slopes, tile.keys(), self.scale(), &room.delta);
-            self.product(gq, at_q, (0.0, self.q_width()), (shape(&room.slopes), k));
-            self.product(gk, at, (1.0, self.kv_width()), (shape(&room.slopes).t(), q));
+            Self::product(gq, at_q, (0.0, self.q_width()), (shape(&room.slopes), k));
+            Self::product(gk, at, (1.0, self.kv_width()), (shape(&room.slopes).t(), q));
         }
     }
 
     /// The logarithm of the sum and the inner product of output and gradient, for every query of a tile.
     fn row_constants(&self, known: Known, tile: Tile, room: &mut Room) {
-        let of = |x: &'_ [f32], row: usize| -> Range<usize> {
-            debug_assert!(row * self.q_width() < x.len());
-            row * self.q_width() + tile.head * self.head_dim..row * self.q_width() + (tile.head + 1) * self.head_dim
-        };
+        let (width, start) = (self.q_width(), tile.first * self.q_width() + tile.head * self.head_dim);
         room.lse.clear();
-        room.delta.clear();
-        for row in tile.first..tile.end {
-            room.lse.push(known.lse[row * self.heads + tile.head]);
-            let place = of(known.out, row);
-            room.delta.push(inner(&known.out[place.clone()], &known.gout[place]));
-        }
+        room.lse.extend((tile.first..tile.end).map(|row| known.lse[row * self.heads + tile.head]));
+        room.delta.resize(tile.rows(), 0.0);
+        inner(&known.out[start..], &known.gout[start..], width, self.head_dim, &mut room.delta);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::testing::{close, numbers, with_threads};
-    use super::*;
-
-    struct Case {
-        segments: Vec<Range<usize>>,
-        heads: usize,
-        kv_heads: usize,
-        head_dim: usize,
-        window: Option<usize>,
-    }
-
-    impl Case {
-        fn attention(&self) -> Attention<'_> {
-            Attention {
-                segments: &self.segments,
-                heads: self.heads,
-                kv_heads: self.kv_heads,
-                head_dim: self.head_dim,
-                window: self.window,
-            }
-        }
-
-        fn tokens(&self) -> usize {
-            self.segments.last().unwrap().end
-        }
-
-        /// Plain attention in f64.
-        fn reference(&self, q: &[f64], k: &[f64], v: &[f64]) -> Vec<f64> {
-            let (qw, kw, dim) = (self.heads * self.head_dim, self.kv_heads * self.head_dim, self.head_dim);
-            let mut out = vec![0.0; q.len()];
-            for segment in &self.segments {
-                for (i, head) in segment.clone().flat_map(|i| (0..self.heads).map(move |h| (i, h))) {
-                    let kv = head / (self.heads / self.kv_heads) * dim;
-                    let from = self.window.map_or(segment.start, |w| (i + 1).saturating_sub(w).max(segment.start));
-                    let score = |j: usize| -> f64 {
-                        (0..dim).map(|t| q[i * qw + head * dim + t] * k[j * kw + kv + t]).sum::<f64>()
-                            / (dim as f64).sqrt()
-                    };
-                    let weights: Vec<f64> = (from..=i).map(|j| score(j).exp()).collect();
-                    let sum: f64 = weights.iter().sum();
-                    for t in 0..dim {
-                        out[i * qw + head * dim + t] =
-                            (from..=i).zip(&weights).map(|(j, w)| w / sum * v[j * kw + kv + t]).sum();
-                    }
-                }
-            }
-            out
-        }
-
-        fn run(&self, x: &[Vec<f32>; 3], gout: &[f32]) -> [Vec<f32>; 4] {
-            let seen = Seen { q: &x[0], k: &x[1], v: &x[2] };
-            let (mut out, mut lse) = (vec![0.0; x[0].len()], vec![0.0; self.tokens() * self.heads]);
-            self.attention().forward(seen, &mut out, &mut lse);
-            let mut grads = x.clone().map(|x| vec![0.0; x.len()]);
-            let [gq, gk, gv] = &mut grads;
-            self.attention().backward(seen, (&out, &lse), gout, [gq, gk, gv]);
-            let [gq, gk, gv] = grads;
-            [out, gq, gk, gv]
-        }
-
-        fn input(&self) -> ([Vec<f32>; 3], Vec<f32>) {
-            let n = self.tokens();
-            let (q, kv) = (n * self.heads * self.head_dim, n * self.kv_heads * self.head_dim);
-            ([numbers(q, 1), numbers(kv, 2), numbers(kv, 3)], numbers(q, 4))
-        }
-    }
-
-    fn cases() -> [Case; 3] {
-        let case = |segments, heads, kv_heads, head_dim, window| Case { segments, heads, kv_heads, head_dim, window };
-        [
-            case(vec![0..3, 3..4, 4..9], 4, 2, 6, None),
-            case(vec![0..3, 3..10], 2, 2, 4, Some(3)),
-            case(vec![0..70, 70..140], 2, 1, 2, Some(66)),
-        ]
-    }
-
-    #[test]
-    fn forward_and_backward_against_f64() {
-        for case in cases() {
-            let (x, gout) = case.input();
-            let [out, gq, gk, gv] = case.run(&x, &gout);
-            let wide: [Vec<f64>; 3] = x.clone().map(|x| x.iter().map(|x| f64::from(*x)).collect());
-            close(&out, &case.reference(&wide[0], &wide[1], &wide[2]), 1e-6);
-            let value = |x: &[Vec<f64>; 3]| -> f64 {
-                case.reference(&x[0], &x[1], &x[2]).iter().zip(&gout).map(|(o, g)| o * f64::from(*g)).sum()
-            };
-            for (which, grad) in [gq, gk, gv].iter().enumerate() {
-                for at in (0..grad.len()).step_by(1 + grad.len() / 20) {
-                    let moved = |h: f64| {
-                        let mut x = wide.clone();
-                        x[which][at] += h;
-                        value(&x)
-                    };
-                    let slope = (moved(1e-5) - moved(-1e-5)) / 2e-5;
-                    assert!((f64::from(grad[at]) - slope).abs() < 2e-5, "{which} {at}: {} is not {slope}", grad[at]);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn the_number_of_threads_does_not_change_a_bit() {
-        for case in cases() {
-            let (x, gout) = case.input();
-            let one = with_threads(1, || case.run(&x, &gout));
-            assert_eq!(one, with_threads(4, || case.run(&x, &gout)));
-        }
-    }
-}
+mod tests;

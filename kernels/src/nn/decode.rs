@@ -71,7 +71,7 @@ mod tests {
             let (heads, kv_heads, head_dim, n) = (4, 2, 6, 9);
             let (q, k, v) = (numbers(n * 24, 1), numbers(n * 12, 2), numbers(n * 12, 3));
             let (mut full, mut lse) = (vec![0.0; n * 24], vec![0.0; n * heads]);
-            let segments = [0..n];
+            let segments = vec![0..n; 1];
             let attention = Attention { segments: &segments, heads, kv_heads, head_dim, window };
             attention.forward(Seen { q: &q, k: &k, v: &v }, &mut full, &mut lse);
             let mut out = vec![0.0; 24];

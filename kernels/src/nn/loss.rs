@@ -1,6 +1,6 @@
 //! Cross-entropy of rows of logits, and its gradient in their place.
 //!
-//! Formula: nll = ln(sum exp(z - max)) + max - z_label; dz = scale (softmax(z) - onehot(label)). Source: the definitions.
+//! Formula: nll = ln(sum exp(z - max)) + max - z[label]; dz = scale (softmax(z) - `onehot(label)`). Source: the definitions.
 //! Cost: two reads of a row, or three and two writes with the gradient; nothing of the size of the logits is allocated.
 
 use super::math::{exp_in_place, exp_sum, largest, scale as multiply};

@@ -47,7 +47,7 @@ pub(super) fn tree(mut lanes: [f32; LANES]) -> f32 {
     lanes[0]
 }
 
-/// Sum of a_i b_i.
+/// Inner product.
 #[inline(always)]
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let (whole_a, rest_a) = a.as_chunks::<LANES>();

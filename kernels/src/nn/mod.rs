@@ -4,6 +4,7 @@
 //! Promise: the same bits for any number of threads. Matrix products come from `gemm`, whose order of additions follows
 //! from the shapes alone; everything else goes row by row over 16 fixed lanes, with fused multiply-add, so that it also
 //! gives the same bits on every instruction set. Lengths are the caller's duty and checked by assertions.
+#![allow(clippy::many_single_char_names, clippy::similar_names)] // reason: names are those of the formulas
 
 mod attention;
 mod decode;
@@ -91,7 +92,6 @@ impl<'a> Shared<'a> {
     ///
     /// # Safety
     /// Nobody else touches them while the slice lives.
-    #[expect(clippy::mut_from_ref, reason = "the caller promises that the places are its own")]
     unsafe fn slice(&self, at: usize, len: usize) -> &'a mut [f32] {
         assert!(at + len <= self.len, "outside the shared slice");
         // SAFETY: inside the slice that `new` borrowed for 'a; exclusive by the caller's promise.

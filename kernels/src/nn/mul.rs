@@ -91,8 +91,9 @@ pub fn gemm_alone(c: MatMut, beta: f32, alpha: f32, a: Mat, b: Mat) {
 
 fn product(c: MatMut, factors: (f32, f32), a: Mat, b: Mat, threads: Parallelism) {
     assert!(c.rows == a.rows && c.cols == b.cols && a.cols == b.rows, "shapes of a product");
-    // SAFETY: `c` is borrowed to be written and has `rows` rows of `cols` numbers `row_stride` apart.
-    unsafe { product_into(c.data.as_mut_ptr(), c.row_stride, factors, (a, b), threads) };
+    let MatMut { data, row_stride, .. } = c;
+    // SAFETY: `data` is borrowed to be written and has `rows` rows of `cols` numbers `row_stride` apart.
+    unsafe { product_into(data.as_mut_ptr(), row_stride, factors, (a, b), threads) };
 }
 
 /// The same into memory that several tasks share.

@@ -149,9 +149,9 @@ mod tests {
                 let moved = |h: f64| {
                     let (mut x, mut gain) = (x64.clone(), gain64.clone());
                     if of_gain {
-                        gain[at] += h
+                        gain[at] += h;
                     } else {
-                        x[at] += h
+                        x[at] += h;
                     }
                     value(&x, &gain)
                 };

@@ -13,6 +13,7 @@ use curate_core::kernels::nn::{self, Mat, MatMut, Seen};
 use curate_core::{Ctx, Result};
 
 /// How far down a block the gradient must flow.
+#[expect(clippy::struct_excessive_bools, reason = "one question a stage")]
 #[derive(Clone, Copy, Debug)]
 struct Need {
     /// Gradient of the block's input.

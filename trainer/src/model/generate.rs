@@ -165,7 +165,9 @@ impl<'a> Generator<'a> {
             self.attend(layer, index, running, (&mut x, turn));
             self.feed_forward(layer, &mut x);
         }
-        running.iter_mut().for_each(|r| r.length += 1);
+        for each in running.iter_mut() {
+            each.length += 1;
+        }
         let logits = self.head(&x);
         model.arena.give([x]);
         logits

@@ -12,8 +12,8 @@ use curate_core::kernels::nn::{self, TokenLoss};
 use curate_core::{Ctx, Result};
 
 /// Logits of a block, at most, unless one of `MIN_ROWS` holds more.
-const BLOCK: usize = 1 << 21;
-/// Tokens of a block, at least.
+const BLOCK: usize = 1 << 22;
+/// Tokens of a block, at least; more come in multiples of it.
 const MIN_ROWS: usize = 64;
 
 /// The head over one batch.
@@ -91,7 +91,7 @@ impl HeadRun<'_> {
         ctx: &Ctx,
     ) -> Result<Vec<f32>> {
         let (model, width, vocabulary) = (self.model, self.model.config.hidden_size, self.model.config.vocab_size);
-        let rows = (BLOCK / vocabulary).max(MIN_ROWS);
+        let rows = (BLOCK / vocabulary / MIN_ROWS).max(1) * MIN_ROWS;
         let wanted = learning.is_some() && (self.below || model.trained(model.final_norm));
         let mut gnormed = model.arena.take(if wanted { normed.len() } else { 0 });
         let blocks = normed.chunks(rows * width).zip(labels.chunks(rows)).zip(found.chunks_mut(rows));

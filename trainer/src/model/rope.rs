@@ -133,7 +133,7 @@ impl RopeKind {
                 (1.0 - kept) * frequency / factor + kept * frequency
             }
             Self::Yarn { factor, ramp: (low, high), .. } => {
-                let width = if low == high { 0.001 } else { high - low };
+                let width = if high > low { high - low } else { 0.001 };
                 let stretched = ((pair - low) / width).clamp(0.0, 1.0);
                 stretched * frequency / factor + (1.0 - stretched) * frequency
             }

@@ -191,7 +191,9 @@ pub fn write_tensors(path: &Path, tensors: &[Out], metadata: &BTreeMap<String, S
         let mut bytes = Vec::new();
         for (tensor, part) in tensors.iter().flat_map(|t| t.data.chunks(1 << 14).map(move |part| (t, part))) {
             bytes.clear();
-            part.iter().for_each(|x| tensor.dtype.encode(*x, &mut bytes));
+            for x in part {
+                tensor.dtype.encode(*x, &mut bytes);
+            }
             file.write_all(&bytes)?;
         }
         file.flush()

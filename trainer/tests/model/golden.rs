@@ -1,4 +1,4 @@
-//! Against the numbers PyTorch gives.
+//! Against the numbers `PyTorch` gives.
 
 use super::{MODELS, adapt, batch, distance, floats, folder, golden, gradients, ids, load, sequences};
 use curate_core::Ctx;
