@@ -33,7 +33,7 @@ pub use curate_core::{
 pub use curate_embed::HubOptions;
 pub use curate_ingest::{Format, InputSpec, OnBadRow};
 pub use curate_selectors::ClusterParams;
-pub use curate_trainer::eval::EvalReport;
+pub use curate_trainer::eval::{EvalReport, LossTotal};
 pub use curate_trainer::sft::Arm;
 pub use explain::{Explanation, Nearest, explain};
 pub use host::{Host, local, peak_rss_bytes, rss_bytes};

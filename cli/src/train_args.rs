@@ -11,6 +11,7 @@ use serde_json::{Value, json};
     curate train corpus/*.parquet --budget 5% --model FOLDER -o run --learning-rate 1e-5 --eval held-out.parquet\n  \
     curate train --options                    every training option with its meaning"
 )]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct TrainArgs {
     /// What to train on; with --budget, what to choose from. -o names the folder for checkpoints, log and model.
     #[command(flatten)]
@@ -24,7 +25,7 @@ pub(crate) struct TrainArgs {
     /// Adapter folder to go on from
     #[arg(long)]
     pub adapter: Option<String>,
-    /// Largest learning rate (1e-5 for all weights, 2e-4 for LoRA are common)
+    /// Largest learning rate (1e-5 for all weights, 2e-4 for adapters are common)
     #[arg(long, visible_alias = "lr")]
     pub learning_rate: Option<f64>,
     /// Passes over the rows [default: 3]

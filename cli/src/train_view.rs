@@ -15,7 +15,7 @@ pub(crate) fn trained(done: &TrainDone) -> String {
     if let Some((first, last)) = ends(&report.losses) {
         lines.push(format!("trained   {} steps{resumed}: loss {first:.4} to {last:.4}", report.steps));
     }
-    if let Some(loss) = report.eval.as_ref().and_then(|eval| eval.mean()) {
+    if let Some(loss) = report.eval.as_ref().and_then(curate_api::LossTotal::mean) {
         lines.push(format!("held out  loss {loss:.4}, perplexity {:.2}", loss.exp()));
     }
     if let Some(sweep) = &report.sweep {

@@ -1,4 +1,4 @@
-//! The trainer against references: PyTorch goldens, finite differences, closed forms.
+//! The trainer against references: `PyTorch` goldens, finite differences, closed forms.
 mod data;
 mod eval;
 mod model;

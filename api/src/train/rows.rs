@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// How a conversation becomes a text.
 pub(super) enum Renderer {
     /// By a chat template.
-    Template(ChatTemplate),
+    Template(Box<ChatTemplate>),
     /// Turns one after another with nothing between, for rows of prompt and completion and a model without a template.
     Plain,
 }
@@ -22,13 +22,13 @@ impl Renderer {
     /// The template named, else the model's own, else plain joining for prompt and completion, else `ChatML`.
     pub(super) fn choose(source: &Source, folder: &Path) -> Result<Self> {
         if let Some(template) = source.template() {
-            return Ok(Self::Template(template.clone()));
+            return Ok(Self::Template(Box::new(template.clone())));
         }
         match ChatTemplate::load(folder) {
-            Ok(template) => Ok(Self::Template(template)),
+            Ok(template) => Ok(Self::Template(Box::new(template))),
             Err(e) if e.code() == "template/missing" => Ok(match source.layout().format {
                 Format::PromptCompletion | Format::Text => Self::Plain,
-                _ => Self::Template(ChatTemplate::chatml()?),
+                _ => Self::Template(Box::new(ChatTemplate::chatml()?)),
             }),
             Err(e) => Err(e),
         }
@@ -71,8 +71,8 @@ fn joined(conversation: &Conversation) -> RenderedChat {
 /// The rows of a unit as the trainer reads them: ids, texts, trained ranges.
 pub(super) fn pool_of(source: &Source, data: &UnitData, renderer: &Renderer) -> Result<Pool> {
     let conversations = source.layout().conversations(&data.batch)?;
-    let rendered = conversations.iter().map(|c| renderer.render(c)).collect::<Result<Vec<_>>>()?;
-    let (texts, trained): (Vec<String>, Vec<_>) = rendered.into_iter().map(|r| (r.text, r.trained)).unzip();
+    let chats = conversations.iter().map(|c| renderer.render(c)).collect::<Result<Vec<_>>>()?;
+    let (texts, trained): (Vec<String>, Vec<_>) = chats.into_iter().map(|chat| (chat.text, chat.trained)).unzip();
     let columns: [(&str, ArrayRef); 3] = [
         (Column::ROW.as_str(), Arc::new(UInt64Array::from(data.rows.clone()))),
         (TEXT, Arc::new(StringArray::from(texts))),

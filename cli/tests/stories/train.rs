@@ -71,7 +71,7 @@ fn from_rows_to_a_model_an_adapter_and_their_figures() {
     let desk = Desk::new();
     let done = desk.train("fresh", &FRESH).json();
     let losses: Vec<f64> =
-        done["report"]["losses"].as_array().expect("losses").iter().filter_map(|v| v.as_f64()).collect();
+        done["report"]["losses"].as_array().expect("losses").iter().filter_map(serde_json::Value::as_f64).collect();
     assert_eq!(losses.len(), 24);
     assert!(losses[23] < 0.7 * losses[0], "{losses:?}");
     for name in ["config.json", "model.safetensors", "tokenizer.json"] {
