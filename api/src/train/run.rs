@@ -100,7 +100,7 @@ pub fn train(plan: &Plan, host: &Host) -> Result<TrainDone> {
             resume: wanted.resume,
             plan: String::new(),
         };
-        let report = trainer.run(&mut loaded.model, &ctx.child("train"))?;
+        let report = trainer.run(&mut loaded.model, &ctx)?;
         let model = save(wanted, &config, &mut loaded)?;
         let (seconds, eval_rows) = (started.elapsed().as_secs_f64(), eval.len());
         let curate = env!("CARGO_PKG_VERSION").to_owned();

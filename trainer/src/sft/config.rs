@@ -154,7 +154,8 @@ pub struct SftConfig {
     pub eval_steps: Option<u64>,
     /// Evaluations without a lower loss after which the run stops.
     pub early_stopping_patience: Option<u32>,
-    /// Which entries of the model are trained.
+    /// Which entries of the model are trained: `full`, or one of `lora`, `lift`, `lt_sft` and `sparse` with its own
+    /// options, such as `tuning.lora.r=16` or `tuning.lift.lora_rank=32`.
     pub tuning: Tuning,
     /// What is not trained.
     pub freeze: Freeze,

@@ -153,7 +153,7 @@ impl<'a, M: Trainable> Session<'a, M> {
             skipped: done.skipped,
         };
         self.ctx.progress().add(1);
-        self.ctx.progress().note(format!("step {} of {}, loss {loss:.4}", step + 1, self.state.max_steps));
+        self.ctx.progress().note(format!("loss {loss:.4}, {:.0} tokens/s", record.tok_s));
         self.log.write(&record.json())?;
         alarm::too_many_skipped(self.state.skipped_in_a_row, record.skipped.as_deref())
     }
