@@ -5,6 +5,8 @@ use crate::cache::{Key, PoolMemo};
 use crate::features::{Features, Taken, Want, build, missing_column};
 use crate::host::Host;
 use crate::plan::Plan;
+use crate::scores::Scores;
+use crate::signals::{Signals, is_signal};
 use curate_core::{Budget, Column, Ctx, Embedder, Error, Filter, Pool, Result, Selection, Selector, Verdict, find};
 use curate_embed::{EmbedderChoice, OpenOptions};
 use curate_ingest::Source;
@@ -14,9 +16,11 @@ use std::sync::Arc;
 /// A plan whose names are resolved: nothing is read yet but the input's shape.
 pub struct Prepared {
     /// The opened input.
-    pub source: Source,
+    pub source: Arc<Source>,
     /// What the pool must have.
     pub want: Want,
+    /// Scores to compute from it.
+    pub(crate) scores: Scores,
     /// Filters by name.
     pub filters: Vec<(String, Box<dyn Filter>)>,
     /// The method.
@@ -28,7 +32,7 @@ pub struct Prepared {
 /// A finished choice with all that led to it.
 pub struct Chosen {
     /// The opened input.
-    pub source: Source,
+    pub source: Arc<Source>,
     /// The pool and what became of the rows on the way to it.
     pub features: Features,
     /// What each filter said: name, ids judged, verdict.
@@ -57,8 +61,9 @@ pub fn prepare(plan: &Plan, host: &Host, ctx: &Ctx) -> Result<Prepared> {
     if matches!(select.budget, Budget::Tokens(_)) {
         needs.push(Column::TOKENS);
     }
-    let want = want(plan, host, &source, &needs)?;
-    Ok(Prepared { source, want, filters, selector, budget: select.budget })
+    let source = Arc::new(source);
+    let (want, scores) = provide(plan, host, &source, (&needs, &select.name), ctx)?;
+    Ok(Prepared { source, want, scores, filters, selector, budget: select.budget })
 }
 
 /// Open the input of a plan.
@@ -82,30 +87,45 @@ pub(crate) fn embedder(plan: &Plan, host: &Host) -> Result<Arc<dyn Embedder>> {
     Ok(Arc::from(curate_embed::open(&choice, &options, &host.ctx(plan.seed)?)?))
 }
 
-/// Who provides which column: the embedder or a column gives vectors, the static tokenizer counts tokens, `--quality` names the
-/// quality; any other column is taken from the input's column of the same name. A need that nobody serves is an error here,
-/// before the work.
-fn want(plan: &Plan, host: &Host, source: &Source, needs: &[Column]) -> Result<Want> {
+/// Who provides which column: the embedder or a column gives vectors, the static tokenizer counts tokens, `--quality` and
+/// scorers give scores, the model gives signals; any other column is taken from the input's column of the same name, which also goes
+/// before a model's word. A need that nobody serves is an error here, before the work.
+pub(crate) fn provide(
+    plan: &Plan,
+    host: &Host,
+    source: &Arc<Source>,
+    (needs, method): (&[Column], &str),
+    ctx: &Ctx,
+) -> Result<(Want, Scores)> {
+    let mut scores = Scores::of(plan)?;
+    needs.iter().try_for_each(|need| scores.add(need, plan))?;
     let mut want = Want { taken: quality_column(plan, source)?.into_iter().collect(), ..Want::default() };
-    for need in needs {
+    let mut signals: Vec<Column> = Vec::new();
+    let all: Vec<Column> = needs.iter().cloned().chain(scores.needs()).collect();
+    for need in &all {
         match need.as_str() {
             "embedding" => provide_vectors(plan, host, source, &mut want)?,
             "tokens" => want.tokens = Some(Arc::new(curate_embed::static_encoder()?)),
             "row" | "chars" => {}
-            _ if want.taken.iter().any(|taken| taken.column == *need) => {}
+            _ if scores.has(need) || signals.contains(need) || want.taken.iter().any(|t| t.column == *need) => {}
+            "text" => want.text = true,
             name if source.schema().field_with_name(name).is_ok() => {
                 want.taken.push(Taken { column: need.clone(), from: name.to_owned() });
             }
-            name => return Err(nobody_provides(name, &plan.selection()?.name)),
+            name if is_signal(name) => signals.push(need.clone()),
+            name => return Err(nobody_provides(name, method)),
         }
     }
-    Ok(want)
+    if !signals.is_empty() {
+        want.signals = Some(Arc::new(Signals::open(plan, host, source, signals, ctx)?));
+    }
+    Ok((want, scores))
 }
 
 fn nobody_provides(name: &str, method: &str) -> Error {
     if name == Column::QUALITY.as_str() {
         return Error::usage("column/missing", format!("{method} ranks rows by quality, and the plan gives none"))
-            .hint("name a numeric column: --quality column:NAME");
+            .hint("name a scorer or a numeric column: --quality mtld, --quality column:NAME");
     }
     Error::usage("column/missing", format!("nobody provides the column '{name}'"))
         .hint(format!("give the input a column '{name}', or see 'curate methods' for what each method needs"))
@@ -122,11 +142,7 @@ fn provide_vectors(plan: &Plan, host: &Host, source: &Source, want: &mut Want) -
 }
 
 fn quality_column(plan: &Plan, source: &Source) -> Result<Option<Taken>> {
-    let Some(text) = &plan.quality else { return Ok(None) };
-    let name = text.strip_prefix("column:").ok_or_else(|| {
-        Error::usage("quality/unknown", format!("quality '{text}' is not known"))
-            .hint("name a numeric column: --quality column:NAME")
-    })?;
+    let Some(name) = plan.quality.as_deref().and_then(|text| text.strip_prefix("column:")) else { return Ok(None) };
     if source.schema().field_with_name(name).is_err() {
         return Err(missing_column(source, name));
     }
@@ -138,10 +154,11 @@ fn quality_column(plan: &Plan, source: &Source) -> Result<Option<Taken>> {
 /// # Errors
 /// What the stages give; `cancelled`.
 pub fn choose(prepared: Prepared, host: &Host, ctx: &Ctx) -> Result<Chosen> {
-    let Prepared { source, want, filters, selector, budget } = prepared;
-    let features = build(&source, &want, &host.cache, ctx)?;
+    let Prepared { source, want, scores, filters, selector, budget } = prepared;
+    let mut features = build(&source, &want, &host.cache, ctx)?;
+    features.pool = scores.apply(&features.pool, ctx)?;
     let mut pool = features.pool.clone();
-    let mut digest = features.digest;
+    let mut digest = Key::of(&[features.digest.bytes(), scores.recipe().as_bytes()]);
     let mut verdicts = Vec::new();
     for (name, filter) in filters {
         let ctx = bound(host, ctx, digest).child(&name);

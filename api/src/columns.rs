@@ -1,7 +1,7 @@
 //! Jobs that add columns for reuse: `curate embed` and `curate cluster` write the input with what they computed beside it.
 
 use crate::cache::PoolMemo;
-use crate::choose::{embedder, open};
+use crate::choose::{embedder, open, provide};
 use crate::features::{Want, build};
 use crate::host::Host;
 use crate::plan::Plan;
@@ -66,6 +66,37 @@ pub fn cluster(plan: &Plan, params: &ClusterParams, host: &Host) -> Result<Colum
     })
 }
 
+/// Write the input with a column for every scorer of the plan (`score.<name>`), and `score.quality` where the plan has one. Rows
+/// of which a model can say nothing get no score.
+///
+/// # Errors
+/// What the stages give; nothing is left under the final name then.
+pub fn score(plan: &Plan, host: &Host) -> Result<ColumnsDone> {
+    if plan.score.is_empty() && plan.quality.is_none() {
+        return Err(
+            Error::usage("score/none", "no scorer is named").hint("add --score mtld; 'curate methods' lists all")
+        );
+    }
+    output(plan)?;
+    host.install(|| {
+        let ctx = host.ctx(plan.seed)?;
+        let source = Arc::new(open(plan, host, &ctx)?);
+        let (want, scores) = provide(plan, host, &source, (&[], "the score"), &ctx)?;
+        let features = build(&source, &want, &host.cache, &ctx)?;
+        let pool = scores.apply(&features.pool, &ctx)?;
+        let columns = scores.columns();
+        let added: Vec<Field> = columns.iter().map(|c| Field::new(c.as_str(), DataType::Float32, true)).collect();
+        let all = columns.iter().map(|c| pool.numbers(c)).collect::<Result<Vec<_>>>()?;
+        let ids = pool.ids()?;
+        let written = write_rows(plan, &source, &added, &ctx, &|rows| {
+            let place: Vec<Option<usize>> = rows.iter().map(|row| ids.binary_search(row).ok()).collect();
+            let one = |values: &Vec<f32>| place.iter().map(|at| at.map(|at| values[at])).collect::<Float32Array>();
+            Ok(all.iter().map(|values| Arc::new(one(values)) as ArrayRef).collect())
+        })?;
+        Ok(done(&written, &added, [("scored_rows".to_owned(), ids.len().into())].into_iter().collect()))
+    })
+}
+
 fn cluster_report(found: &Clustering) -> serde_json::Map<String, serde_json::Value> {
     [
         ("k".to_owned(), found.k.into()),
@@ -85,9 +116,9 @@ fn done(written: &Written, added: &[Field], report: serde_json::Map<String, serd
     }
 }
 
-fn embedded(plan: &Plan, host: &Host, ctx: &Ctx) -> Result<(Source, Pool, crate::cache::Key)> {
+fn embedded(plan: &Plan, host: &Host, ctx: &Ctx) -> Result<(Arc<Source>, Pool, crate::cache::Key)> {
     output(plan)?;
-    let source = open(plan, host, ctx)?;
+    let source = Arc::new(open(plan, host, ctx)?);
     let mut want = Want::default();
     match plan.embed.name.strip_prefix("column:") {
         Some(name) => want.vectors = Some(name.to_owned()),
@@ -111,6 +142,9 @@ fn output(plan: &Plan) -> Result<OutputSpec> {
 /// New columns of the rows of one chunk of the pool.
 type Columns<'a> = &'a dyn Fn(usize) -> Result<Vec<ArrayRef>>;
 
+/// New columns of the rows with these ids.
+type RowColumns<'a> = &'a dyn Fn(&[u64]) -> Result<Vec<ArrayRef>>;
+
 /// Stream the input through with columns added; chunks of the pool are units of the source without the rows left out.
 fn write_wide(
     plan: &Plan,
@@ -120,23 +154,30 @@ fn write_wide(
     ctx: &Ctx,
     columns: Columns<'_>,
 ) -> Result<Written> {
+    let next = std::cell::Cell::new(0);
+    write_rows(plan, source, added, ctx, &|rows| {
+        let chunk = next.replace(next.get() + 1);
+        if chunk >= pool.chunks() || pool.chunk_range(chunk).len() != rows.len() {
+            return Err(Error::data("input/changed", "the input changed during the run").hint("run the command again"));
+        }
+        columns(chunk)
+    })
+}
+
+/// Stream the input through with columns added.
+fn write_rows(plan: &Plan, source: &Source, added: &[Field], ctx: &Ctx, columns: RowColumns<'_>) -> Result<Written> {
     let ctx = ctx.child("write");
-    ctx.progress().set_total(pool.rows() as u64);
+    ctx.progress().set_total(source.rows());
     let schema = widened(source.schema(), added)?;
     let mut sink = curate_ingest::create(&output(plan)?, schema.clone())?;
-    let mut chunk = 0;
     for unit in source.units() {
         let data = source.read(unit, None)?;
         if data.rows.is_empty() {
             continue;
         }
-        if chunk >= pool.chunks() || pool.chunk_range(chunk).len() != data.rows.len() {
-            return Err(Error::data("input/changed", "the input changed during the run").hint("run the command again"));
-        }
-        let arrays = data.batch.columns().iter().cloned().chain(columns(chunk)?).collect();
+        let arrays = data.batch.columns().iter().cloned().chain(columns(&data.rows)?).collect();
         sink.write(&RecordBatch::try_new(schema.clone(), arrays)?)?;
         ctx.tick(data.rows.len() as u64)?;
-        chunk += 1;
     }
     ctx.progress().finish();
     sink.finish()

@@ -2,10 +2,15 @@
 //! unit. Text lives only while its unit is worked on; vectors stay on disk and are loaded by the chunk.
 
 use crate::cache::{Cache, Key};
-use arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray, Float32Array, RecordBatch, UInt32Array, UInt64Array};
+use crate::signals::{Signals, known_rows};
+use arrow::array::{
+    Array, ArrayRef, AsArray, FixedSizeListArray, Float32Array, RecordBatch, RecordBatchOptions, UInt32Array,
+    UInt64Array,
+};
 use arrow::datatypes::{DataType, Field, Float32Type, Schema, UInt32Type};
 use curate_core::{ChunkSource, Column, Ctx, Embedder, Error, Location, Pool, Progress, Result};
 use curate_ingest::{Source, Unit, UnitData};
+use curate_scorers::text_column;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -21,6 +26,10 @@ pub struct Want {
     pub taken: Vec<Taken>,
     /// Token counts, by this embedder's tokenizer.
     pub tokens: Option<Arc<dyn Embedder>>,
+    /// What a model says of the rows.
+    pub(crate) signals: Option<Arc<Signals>>,
+    /// The rendered rows, read again chunk by chunk whenever a scorer asks.
+    pub text: bool,
 }
 
 /// A column of the input that becomes a column of the pool.
@@ -80,6 +89,7 @@ enum Stage {
     Vectors,
     Taken(usize),
     Tokens,
+    Signals,
 }
 
 impl Stage {
@@ -90,13 +100,14 @@ impl Stage {
             Self::Vectors => "vectors",
             Self::Taken(_) => "column",
             Self::Tokens => "tokens",
+            Self::Signals => "signals",
         }
     }
 }
 
 /// The stage as a whole.
 struct Builder<'a> {
-    source: &'a Source,
+    source: &'a Arc<Source>,
     want: &'a Want,
     cache: &'a Cache,
     recipe: Vec<u8>,
@@ -107,7 +118,7 @@ struct Builder<'a> {
 ///
 /// # Errors
 /// What reading, rendering, embedding or the cache gives; `cancelled`.
-pub(crate) fn build(source: &Source, want: &Want, cache: &Cache, ctx: &Ctx) -> Result<Features> {
+pub(crate) fn build(source: &Arc<Source>, want: &Want, cache: &Cache, ctx: &Ctx) -> Result<Features> {
     let builder = Builder { source, want, cache, recipe: recipe(source)?, stages: stages(want) };
     let missing = builder.missing();
     builder.compute(&missing, ctx)?;
@@ -118,7 +129,7 @@ pub(crate) fn build(source: &Source, want: &Want, cache: &Cache, ctx: &Ctx) -> R
 ///
 /// # Errors
 /// When the layout cannot be written down.
-pub(crate) fn missing_rows(source: &Source, want: &Want, cache: &Cache) -> Result<u64> {
+pub(crate) fn missing_rows(source: &Arc<Source>, want: &Want, cache: &Cache) -> Result<u64> {
     let builder = Builder { source, want, cache, recipe: recipe(source)?, stages: stages(want) };
     Ok(builder.missing().iter().map(|&i| u64::from(source.units()[i].rows)).sum())
 }
@@ -135,6 +146,7 @@ fn stages(want: &Want) -> Vec<Stage> {
         (want.embedder.is_some(), Stage::Embed),
         (want.vectors.is_some(), Stage::Vectors),
         (want.tokens.is_some(), Stage::Tokens),
+        (want.signals.is_some(), Stage::Signals),
     ];
     let taken = (0..want.taken.len()).map(Stage::Taken);
     std::iter::once(Stage::Rows).chain(optional.into_iter().filter(|o| o.0).map(|o| o.1)).chain(taken).collect()
@@ -147,6 +159,9 @@ impl Builder<'_> {
             Stage::Embed => self.want.embedder.as_ref().map(|e| e.digest()).unwrap_or_default(),
             Stage::Tokens => self.want.tokens.as_ref().map(|e| e.digest()).unwrap_or_default(),
             Stage::Vectors => self.want.vectors.clone().unwrap_or_default(),
+            Stage::Signals => {
+                self.want.signals.as_ref().map(|s| format!("{}{:?}", s.digest, s.columns)).unwrap_or_default()
+            }
             Stage::Taken(i) => format!("{}\0{}", self.want.taken[i].kind(), self.want.taken[i].from),
         };
         Key::of(&[stage.kind().as_bytes(), &unit.digest, &unit.rows.to_le_bytes(), &self.recipe, by.as_bytes()])
@@ -205,6 +220,10 @@ impl Builder<'_> {
                     tokens_batch(self.want.tokens.as_deref(), &texts, &uncounted)?
                 }
                 Stage::Vectors => self.vectors_batch(unit, data)?,
+                Stage::Signals => {
+                    let uncounted = ctx.clone().with_progress(Progress::root("signals"));
+                    self.want.signals.as_ref().ok_or_else(lost)?.of_unit(self.source, data, &uncounted)?
+                }
                 Stage::Taken(i) => self.taken_batch(&self.want.taken[i], unit, data)?,
             };
             self.cache.store(stage.kind(), &key, &batch)?;
@@ -255,25 +274,31 @@ impl Builder<'_> {
                     Stage::Tokens => flat
                         .tokens
                         .extend_from_slice(self.load(stage, unit)?.column(0).as_primitive::<UInt32Type>().values()),
+                    Stage::Signals => {
+                        let batch = self.load(stage, unit)?;
+                        batch.columns().iter().enumerate().for_each(|(i, array)| flat.add_signal(i, array.clone()));
+                    }
                     Stage::Rows | Stage::Embed | Stage::Vectors => {}
                 }
             }
-            if let Some(stage) = vectors.filter(|_| count > 0) {
-                let key = self.key(stage, unit);
-                sources.push(Arc::new(CachedVectors {
-                    cache: self.cache.clone(),
-                    kind: stage.kind(),
-                    key,
-                    rows: count,
-                }));
+            if count > 0 && (vectors.is_some() || self.want.text) {
+                let vectors = vectors.map(|stage| (stage.kind(), self.key(stage, unit)));
+                let texts = self.want.text.then(|| (Arc::clone(self.source), unit.clone()));
+                sources.push(Arc::new(LazyUnit { cache: self.cache.clone(), vectors, texts, rows: count }));
             }
             ctx.tick(0)?;
         }
         let base = match vectors {
             Some(_) => self.vector_pool(sources)?,
+            None if self.want.text => Pool::lazy(Arc::new(Schema::new(vec![text_field()])), sources),
             None => Pool::from_batch(single(Column::ROW.as_str(), Arc::new(UInt64Array::from(flat.ids.clone())))?),
         };
-        let pool = flat.attach(&base, self.want)?;
+        let mut pool = flat.attach(&base, self.want)?;
+        if self.want.signals.is_some() {
+            let known = known_rows(&flat.signals);
+            flat.skipped += (pool.rows() - known.len()) as u64;
+            pool = pool.filter(&known)?;
+        }
         let digest = Key::of(&[digest.finalize().as_bytes()]);
         let cached_units = units.len() - computed;
         Ok(Features {
@@ -299,7 +324,9 @@ impl Builder<'_> {
         if self.want.vectors.is_some() {
             check_dims(&sources, &schema)?;
         }
-        Ok(Pool::lazy(schema, sources))
+        let texts = self.want.text.then(text_field).map(Arc::new);
+        let fields: Vec<_> = schema.fields().iter().cloned().chain(texts).collect();
+        Ok(Pool::lazy(Arc::new(Schema::new(fields)), sources))
     }
 }
 
@@ -383,6 +410,7 @@ struct Flat {
     chars: Vec<u32>,
     tokens: Vec<u32>,
     taken: Vec<Vec<ArrayRef>>,
+    signals: Vec<Vec<ArrayRef>>,
     skipped: u64,
     filtered: u64,
 }
@@ -403,6 +431,11 @@ impl Flat {
         self.taken[i].push(values);
     }
 
+    fn add_signal(&mut self, i: usize, values: ArrayRef) {
+        self.signals.resize(self.signals.len().max(i + 1), Vec::new());
+        self.signals[i].push(values);
+    }
+
     fn attach(&self, base: &Pool, want: &Want) -> Result<Pool> {
         let mut pool = base
             .with(&Column::ROW, Arc::new(UInt64Array::from(self.ids.clone())))?
@@ -414,24 +447,45 @@ impl Flat {
             let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
             pool = pool.with(&taken.column, arrow::compute::concat(&parts)?)?;
         }
+        let signals = want.signals.iter().flat_map(|signals| &signals.columns);
+        for (column, parts) in signals.zip(&self.signals) {
+            let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
+            pool = pool.with(column, arrow::compute::concat(&parts)?)?;
+        }
         Ok(pool)
     }
 }
 
-/// Vectors of one unit, on disk until read.
-struct CachedVectors {
+/// Vectors and texts of one unit, on disk until read.
+struct LazyUnit {
     cache: Cache,
-    kind: &'static str,
-    key: Key,
+    vectors: Option<(&'static str, Key)>,
+    texts: Option<(Arc<Source>, Unit)>,
     rows: usize,
 }
 
-impl ChunkSource for CachedVectors {
+fn text_field() -> Field {
+    Field::new(text_column().as_str(), DataType::Utf8, false)
+}
+
+impl ChunkSource for LazyUnit {
     fn rows(&self) -> usize {
         self.rows
     }
 
-    fn load(&self, _columns: &[&str]) -> Result<RecordBatch> {
-        self.cache.load(self.kind, &self.key, None).ok_or_else(lost)
+    fn load(&self, columns: &[&str]) -> Result<RecordBatch> {
+        let (mut fields, mut arrays): (Vec<Arc<Field>>, Vec<ArrayRef>) = (Vec::new(), Vec::new());
+        if let Some((kind, key)) = self.vectors.as_ref().filter(|_| columns.contains(&Column::EMBEDDING.as_str())) {
+            let batch = self.cache.load(kind, key, None).ok_or_else(lost)?;
+            fields.extend(batch.schema_ref().fields().iter().cloned());
+            arrays.extend(batch.columns().iter().cloned());
+        }
+        if let Some((source, unit)) = self.texts.as_ref().filter(|_| columns.contains(&text_column().as_str())) {
+            let texts = source.texts(&source.read(unit, None)?)?;
+            fields.push(Arc::new(text_field()));
+            arrays.push(Arc::new(texts.iter().map(|t| Some(t.full.as_str())).collect::<arrow::array::StringArray>()));
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(self.rows));
+        Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)?)
     }
 }

@@ -20,12 +20,14 @@ mod inspect;
 mod manifest;
 mod methods;
 mod plan;
+mod scores;
 mod select;
+mod signals;
 mod train;
 mod verify;
 
 pub use choose::{Chosen, Prepared, choose, prepare};
-pub use columns::{ColumnsDone, cluster, embed};
+pub use columns::{ColumnsDone, cluster, embed, score};
 pub use curate_core::ParamDoc;
 pub use curate_core::{
     Budget, Cancel, Error, Location, Memory, Progress, Result, Room, Snapshot, format_bytes, parse_bytes, report_panics,

@@ -1,6 +1,7 @@
 //! What methods there are and what they take, from the one declaration of their parameters.
 
 use curate_core::{Entry, Error, Info, ParamDoc, Result, params_table};
+use curate_scorers::SCORERS;
 use curate_selectors::{FILTERS, SELECTORS};
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -8,7 +9,7 @@ use std::fmt::Write as _;
 /// One method as documentation.
 #[derive(Clone, Debug, Serialize)]
 pub struct Method {
-    /// `selector` or `filter`.
+    /// `selector`, `filter` or `scorer`.
     pub kind: &'static str,
     /// Name, sentence, source, cost.
     #[serde(flatten)]
@@ -22,6 +23,7 @@ pub struct Method {
 pub fn methods() -> Vec<Method> {
     let mut all: Vec<Method> = SELECTORS.iter().map(|e| method("selector", e)).collect();
     all.extend(FILTERS.iter().map(|e| method("filter", e)));
+    all.extend(SCORERS.iter().map(|e| method("scorer", e)));
     all
 }
 

@@ -20,9 +20,15 @@ pub struct Plan {
     pub input: InputSpec,
     /// How rows become vectors.
     pub embed: EmbedPlan,
-    /// Where the quality score comes from: `column:NAME`. Neutral when absent.
+    /// Where the quality comes from: `column:NAME`, or an expression over scorers such as `0.5*z(ifd) + z(mtld)`. Neutral when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quality: Option<String>,
+    /// Scorers with their parameters; those that `quality` names need no entry.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub score: Vec<Use>,
+    /// Model that says `signal.*` of rows: folder or hub id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
     /// Filters before the selector, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub filter: Vec<Use>,

@@ -55,6 +55,8 @@ pub(crate) enum Command {
     Embed(Box<InputAndOutput>),
     /// Write the input with a column of cluster labels
     Cluster(Box<ClusterArgs>),
+    /// Write the input with columns of scores
+    Score(Box<ScoreArgs>),
     /// Fine-tune a model on the input, or on what a method chooses from it
     Train(Box<crate::train_args::TrainArgs>),
     /// Judge a model: loss, perplexity, accuracy, right answers
@@ -152,9 +154,15 @@ pub(crate) struct SelectArgs {
     /// Filter before the method, such as semantic-dedup or semantic-dedup:threshold=0.9 (repeatable)
     #[arg(long)]
     pub filter: Vec<String>,
-    /// Quality of a row: column:NAME
+    /// Quality of a row: column:NAME, a scorer, or an expression such as "0.5*z(ifd) + z(mtld)"
     #[arg(long)]
     pub quality: Option<String>,
+    /// Parameters of a scorer, such as mtld:threshold=0.7 (repeatable)
+    #[arg(long)]
+    pub score: Vec<String>,
+    /// Language model, folder or hub id: what is trained, and what says signal.* of rows for scorers such as ifd
+    #[arg(long)]
+    pub model: Option<String>,
     /// Leave out the curate_* columns
     #[arg(long)]
     pub plain: bool,
@@ -164,6 +172,40 @@ pub(crate) struct SelectArgs {
     /// Say what would be done, and do nothing
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// `curate score`.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct ScoreArgs {
+    /// Input and output.
+    #[command(flatten)]
+    pub io: InputAndOutput,
+    /// Scorer, with parameters if need be: mtld, ifd, mtld:threshold=0.7 (repeatable)
+    #[arg(long)]
+    pub score: Vec<String>,
+    /// Expression over scorers that becomes score.quality
+    #[arg(long)]
+    pub quality: Option<String>,
+    /// Model that says signal.* of rows: folder or hub id
+    #[arg(long)]
+    pub model: Option<String>,
+}
+
+impl ScoreArgs {
+    /// The layers these flags make.
+    pub(crate) fn layers(&self) -> curate_api::Result<Vec<Value>> {
+        let mut layers = self.io.layers()?;
+        layers.push(layer([
+            ("score", (!self.score.is_empty()).then(|| scores(&self.score)).transpose()?),
+            ("quality", given(self.quality.clone())),
+            ("model", given(self.model.clone())),
+        ]));
+        Ok(layers)
+    }
+}
+
+fn scores(texts: &[String]) -> curate_api::Result<Value> {
+    texts.iter().map(|text| filter(text)).collect::<curate_api::Result<Vec<_>>>().map(Value::Array)
 }
 
 /// `curate cluster`.
@@ -327,6 +369,8 @@ impl SelectArgs {
             ("select", (!select.is_empty()).then_some(Value::Object(select))),
             ("filter", (!filters.is_empty()).then_some(Value::Array(filters))),
             ("quality", given(self.quality.clone())),
+            ("score", (!self.score.is_empty()).then(|| scores(&self.score)).transpose()?),
+            ("model", given(self.model.clone())),
             ("output", self.plain.then(|| json!({"plain": true}))),
         ]));
         Ok(layers)

@@ -46,6 +46,7 @@ fn work(command: Command, session: &Session) -> Result<ExitCode> {
                 .map_err(|e| Error::usage("params/type", e.to_string()).hint("try --set k=100"))?;
             columns(&args.io.layers()?, session, |plan, host| curate_api::cluster(plan, &cluster, host))
         }
+        Command::Score(args) => columns(&args.layers()?, session, curate_api::score),
         Command::Train(args) => train(&args, session),
         Command::Eval(args) => {
             let (plan, wanted) = (plan(vec![args.input.layer()?])?, args.plan()?);

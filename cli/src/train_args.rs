@@ -16,9 +16,6 @@ pub(crate) struct TrainArgs {
     /// What to train on; with --budget, what to choose from. -o names the folder for checkpoints, log and model.
     #[command(flatten)]
     pub select: SelectArgs,
-    /// Model folder or hub id
-    #[arg(long)]
-    pub model: Option<String>,
     /// Begin with random weights of the model folder's config.json; its tokenizer is learned when missing
     #[arg(long)]
     pub from_scratch: bool,
@@ -70,7 +67,7 @@ impl TrainArgs {
     /// The layers these flags make.
     pub(crate) fn layers(&self) -> curate_api::Result<Vec<Value>> {
         let train = layer([
-            ("model", given(self.model.clone())),
+            ("model", given(self.select.model.clone())),
             ("out", given(self.select.io.output.clone())),
             ("adapter", given(self.adapter.clone())),
             ("eval", (!self.eval.is_empty()).then(|| json!(self.eval))),

@@ -6,6 +6,9 @@ mod plan;
 mod rows;
 mod run;
 
+pub(crate) use model::load as load_model;
+pub(crate) use rows::{Renderer, pool_of};
+
 pub use judge::{EvalDone, judge};
 pub use plan::{EvalPlan, TrainPlan, train_options};
 pub use run::{TrainDone, TrainForecast, forecast, train};

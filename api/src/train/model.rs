@@ -10,10 +10,10 @@ use curate_trainer::tokenizer::TextTokenizer;
 use std::path::{Path, PathBuf};
 
 /// A model with its tokenizer and the folder both came from.
-pub(super) struct Loaded {
-    pub(super) model: Model,
-    pub(super) tokenizer: TextTokenizer,
-    pub(super) folder: PathBuf,
+pub(crate) struct Loaded {
+    pub(crate) model: Model,
+    pub(crate) tokenizer: TextTokenizer,
+    pub(crate) folder: PathBuf,
 }
 
 /// The folder that a name means: itself, or a snapshot fetched from the hub.
@@ -32,7 +32,7 @@ pub(super) fn folder_of(name: &str, host: &Host, ctx: &Ctx) -> Result<PathBuf> {
 }
 
 /// A trained model, with its adapter where one is named.
-pub(super) fn load(name: &str, adapter: Option<&str>, host: &Host, ctx: &Ctx) -> Result<Loaded> {
+pub(crate) fn load(name: &str, adapter: Option<&str>, host: &Host, ctx: &Ctx) -> Result<Loaded> {
     let folder = folder_of(name, host, ctx)?;
     let ctx = ctx.child("load");
     let tokenizer = TextTokenizer::load(&folder)?;

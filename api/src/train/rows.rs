@@ -11,16 +11,18 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// How a conversation becomes a text.
-pub(super) enum Renderer {
+pub(crate) enum Renderer {
     /// By a chat template.
     Template(Box<ChatTemplate>),
     /// Turns one after another with nothing between, for rows of prompt and completion and a model without a template.
     Plain,
+    /// The answers alone, for the loss that a model has without the prompt.
+    Answer,
 }
 
 impl Renderer {
     /// The template named, else the model's own, else plain joining for prompt and completion, else `ChatML`.
-    pub(super) fn choose(source: &Source, folder: &Path) -> Result<Self> {
+    pub(crate) fn choose(source: &Source, folder: &Path) -> Result<Self> {
         if let Some(template) = source.template() {
             return Ok(Self::Template(Box::new(template.clone())));
         }
@@ -38,7 +40,8 @@ impl Renderer {
     pub(super) fn render(&self, conversation: &Conversation) -> Result<RenderedChat> {
         match self {
             Self::Template(template) => template.render(conversation, false),
-            Self::Plain => Ok(joined(conversation)),
+            Self::Plain => Ok(joined(conversation, |_| true)),
+            Self::Answer => Ok(joined(conversation, |role| conversation.plain || role == Role::Assistant)),
         }
     }
 
@@ -50,15 +53,15 @@ impl Renderer {
         let before = Conversation { turns: conversation.turns[..last].to_vec(), ..conversation.clone() };
         let prompt = match self {
             Self::Template(template) => template.render(&before, true)?.text,
-            Self::Plain => joined(&before).text,
+            Self::Plain | Self::Answer => joined(&before, |_| true).text,
         };
         Ok(Some((prompt, conversation.turns[last].text.clone())))
     }
 }
 
-fn joined(conversation: &Conversation) -> RenderedChat {
+fn joined(conversation: &Conversation, wanted: impl Fn(Role) -> bool) -> RenderedChat {
     let (mut text, mut trained) = (String::new(), Vec::new());
-    for turn in &conversation.turns {
+    for turn in conversation.turns.iter().filter(|turn| wanted(turn.role)) {
         let start = text.len();
         text.push_str(&turn.text);
         if (conversation.plain || (turn.role == Role::Assistant && turn.trained)) && !turn.text.is_empty() {
@@ -69,7 +72,7 @@ fn joined(conversation: &Conversation) -> RenderedChat {
 }
 
 /// The rows of a unit as the trainer reads them: ids, texts, trained ranges.
-pub(super) fn pool_of(source: &Source, data: &UnitData, renderer: &Renderer) -> Result<Pool> {
+pub(crate) fn pool_of(source: &Source, data: &UnitData, renderer: &Renderer) -> Result<Pool> {
     let conversations = source.layout().conversations(&data.batch)?;
     let chats = conversations.iter().map(|c| renderer.render(c)).collect::<Result<Vec<_>>>()?;
     let (texts, trained): (Vec<String>, Vec<_>) = chats.into_iter().map(|chat| (chat.text, chat.trained)).unzip();

@@ -180,3 +180,59 @@ fn what_cannot_be_trained_is_refused() {
         .curate(&["train", &desk.rows, "--model", &desk.story.at("nowhere"), "-o", "x", "--lr", "1e-3"])
         .refused("no such model", &[2, 5]);
 }
+
+/// Rows with a loss, a loss without the prompt, or a score.
+fn column(path: &str, name: &str) -> Vec<f32> {
+    let batch = tables::read(path);
+    let column = batch.column_by_name(name).unwrap_or_else(|| panic!("no {name}"));
+    let numbers = column.as_any().downcast_ref::<arrow::array::Float32Array>().expect("numbers");
+    numbers.iter().map(|v| v.expect("a number")).collect()
+}
+
+#[test]
+fn scores_by_texts_vectors_and_a_model() {
+    let desk = Desk::new();
+    desk.train("fresh", &FRESH).ok();
+    let (model, out) = (desk.story.at("fresh/model"), desk.story.at("scored.parquet"));
+    let score = [
+        "score",
+        &desk.rows,
+        "-o",
+        &out,
+        "--score",
+        "length",
+        "--score",
+        "knn-distance:k=2",
+        "--score",
+        "ifd",
+        "--model",
+        &model,
+    ];
+    desk.story.curate(&[&score[..], &["--quality", "z(ifd) + 0.1*length", "--cache", &desk.cache]].concat()).ok();
+    let (ifd, length, quality) =
+        (column(&out, "score.ifd"), column(&out, "score.length"), column(&out, "score.quality"));
+    assert_eq!((ifd.len(), column(&out, "score.knn-distance").len()), (240, 240));
+    let mean = ifd.iter().map(|v| f64::from(*v)).sum::<f64>() / 240.0;
+    let sd = (ifd.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / 240.0).sqrt();
+    for i in 0..240 {
+        let wanted = (f64::from(ifd[i]) - mean) / sd + 0.1 * f64::from(length[i]);
+        assert!((wanted - f64::from(quality[i])).abs() < 1e-3 * wanted.abs().max(1.0), "row {i}");
+    }
+    let picks = desk.story.at("best.parquet");
+    let said = desk.story.select(
+        &desk.rows,
+        &picks,
+        &["--budget", "10", "--method", "top-score", "--quality", "ifd", "--model", &model],
+    );
+    assert_eq!(crate::story::selected(&said), 10);
+    let mut best: Vec<usize> = (0..240).collect();
+    best.sort_by(|&a, &b| ifd[b].total_cmp(&ifd[a]).then(a.cmp(&b)));
+    let chosen = tables::integers(&tables::read(&picks), "curate_row");
+    assert_eq!(chosen[0], best[0] as u64);
+    desk.story
+        .try_select(&desk.rows, &desk.story.at("x.parquet"), &["--budget", "10", "--quality", "ifd"])
+        .refused("no model", &[2]);
+    desk.story
+        .try_select(&desk.rows, &desk.story.at("x.parquet"), &["--budget", "10", "--quality", "ifd + "])
+        .refused("no expression", &[2]);
+}

@@ -1,0 +1,100 @@
+//! Scores: which scorers a plan means, what they need, and their values as columns of the pool.
+
+use crate::plan::Plan;
+use curate_core::{Column, Ctx, Error, Pool, Result, Scorer, find};
+use curate_scorers::{Expression, SCORERS, names};
+use serde_json::{Map, Value};
+use std::sync::Arc;
+
+/// Scorers in the order in which they must run, and the expression that makes the quality of their scores.
+#[derive(Default)]
+pub(crate) struct Scores {
+    scorers: Vec<(Column, Box<dyn Scorer>)>,
+    quality: Option<Expression>,
+    recipe: String,
+}
+
+impl Scores {
+    /// What `--quality` and `[[score]]` ask for; `column:NAME` is no score and is left to the caller.
+    ///
+    /// # Errors
+    /// `expression/*`, `method/unknown`, `params/*`.
+    pub(crate) fn of(plan: &Plan) -> Result<Self> {
+        let mut this = Self::default();
+        for wanted in &plan.score {
+            this.add(&Column::score(&wanted.name), plan)?;
+        }
+        if let Some(text) = plan.quality.as_deref().filter(|text| !text.starts_with("column:")) {
+            let expression = Expression::parse(text, Some(&names()))?;
+            for column in expression.columns() {
+                this.add(&column, plan)?;
+            }
+            this.recipe += text;
+            this.quality = Some(expression);
+        }
+        Ok(this)
+    }
+
+    /// The scorer behind a column, after those that it reads itself. Other columns are left alone.
+    pub(crate) fn add(&mut self, column: &Column, plan: &Plan) -> Result<()> {
+        let Some(name) = column.as_str().strip_prefix("score.") else { return Ok(()) };
+        if self.scorers.iter().any(|(known, _)| known == column) || !names().contains(&name) {
+            return Ok(());
+        }
+        let params = plan.score.iter().find(|s| s.name == name).map_or_else(Map::new, |s| s.params.clone());
+        let scorer = find(SCORERS, name, "scorer")?.build(&params)?;
+        for need in scorer.needs().iter().filter(|need| *need != column) {
+            self.add(need, plan)?;
+        }
+        self.recipe += &format!("{name}{};", Value::Object(params));
+        self.scorers.push((column.clone(), scorer));
+        Ok(())
+    }
+
+    /// Columns that somebody else must provide.
+    pub(crate) fn needs(&self) -> Vec<Column> {
+        let all = self.scorers.iter().flat_map(|(_, scorer)| scorer.needs());
+        all.chain(self.quality.iter().flat_map(Expression::columns)).filter(|column| !self.has(column)).collect()
+    }
+
+    /// Whether this column is made here.
+    pub(crate) fn has(&self, column: &Column) -> bool {
+        (self.quality.is_some() && *column == Column::QUALITY) || self.scorers.iter().any(|(own, _)| own == column)
+    }
+
+    /// Everything that decides the scores besides the pool, for cache keys.
+    pub(crate) fn recipe(&self) -> &str {
+        &self.recipe
+    }
+
+    /// The columns made, in order.
+    pub(crate) fn columns(&self) -> Vec<Column> {
+        let own = self.scorers.iter().map(|(column, _)| column.clone());
+        own.chain(self.quality.iter().map(|_| Column::QUALITY)).collect()
+    }
+
+    /// The pool with all scores.
+    ///
+    /// # Errors
+    /// What the scorers give, with the row of a score that is no number; `cancelled`.
+    pub(crate) fn apply(&self, pool: &Pool, ctx: &Ctx) -> Result<Pool> {
+        let mut pool = pool.clone();
+        if self.scorers.is_empty() && self.quality.is_none() {
+            return Ok(pool);
+        }
+        let ctx = ctx.child("score");
+        for (column, scorer) in &self.scorers {
+            let values = scorer.score(&pool, &ctx).map_err(|e| named(e, column))?;
+            pool = pool.with(column, Arc::new(values))?;
+        }
+        if let Some(expression) = &self.quality {
+            pool = pool.with(&Column::QUALITY, Arc::new(expression.score(&pool, &ctx)?))?;
+        }
+        ctx.progress().finish();
+        Ok(pool)
+    }
+}
+
+fn named(error: Error, column: &Column) -> Error {
+    if error.location().is_some() { error } else { error.at(curate_core::Location::default().column(column.as_str())) }
+}

@@ -1,0 +1,138 @@
+//! What a model says of rows: computed a unit at a time by the trainer's learner, forward only unless a gradient is asked for.
+//!
+//! `signal.loss` is the mean loss of the answer given the prompt, `signal.loss_alone` of the same answer with nothing before it,
+//! `signal.perplexity` is `exp(loss)`; `accuracy`, `grad_norm`, `tokens` and `labels` are the learner's own.
+
+use crate::host::Host;
+use crate::plan::Plan;
+use crate::train::{Renderer, load_model, pool_of};
+use arrow::array::{Array, ArrayRef, AsArray, Float32Array, RecordBatch};
+use arrow::datatypes::{Field, Float32Type, Schema};
+use curate_core::{Column, Ctx, Error, Learner, Pool, Result};
+use curate_ingest::{Source, UnitData};
+use curate_trainer::lora::LoraConfig;
+use curate_trainer::sft::{SIGNALS, SftConfig, SftLearner, Tuning};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+/// Signals made here from others or from the answer alone.
+const OURS: [&str; 2] = ["loss_alone", "perplexity"];
+
+/// Whether a model can say this of a row.
+pub(crate) fn is_signal(name: &str) -> bool {
+    name.strip_prefix("signal.").is_some_and(|name| SIGNALS.contains(&name) || OURS.contains(&name))
+}
+
+/// A model ready to say things of rows.
+pub(crate) struct Signals {
+    /// What is asked of it, all of the form `signal.<name>`.
+    pub(crate) columns: Vec<Column>,
+    /// Digest of the model and of how rows are rendered for it.
+    pub(crate) digest: String,
+    learner: Mutex<Box<dyn Learner>>,
+    renderer: Renderer,
+}
+
+impl Signals {
+    /// Load the plan's model.
+    pub(crate) fn open(plan: &Plan, host: &Host, source: &Source, columns: Vec<Column>, ctx: &Ctx) -> Result<Self> {
+        let Some(name) = &plan.model else {
+            let wanted = columns.first().map(ToString::to_string).unwrap_or_default();
+            return Err(Error::usage(
+                "column/missing",
+                format!("{wanted} is what a model says of a row, and no model is named"),
+            )
+            .hint(format!("add --model FOLDER or --model owner/name, or give the input a column '{wanted}'")));
+        };
+        let loaded = load_model(name, None, host, ctx)?;
+        let renderer = Renderer::choose(source, &loaded.folder)?;
+        let digest = digest(&loaded.folder)?;
+        // A gradient norm is that of fresh adapters, as GORACS and DEALRec take it: with B = 0 only B has one.
+        let norms = columns.iter().any(|column| column.as_str() == "signal.grad_norm");
+        let tuning = if norms { Tuning::Lora(LoraConfig::default()) } else { Tuning::Full };
+        let context = loaded.model.config.max_position_embeddings;
+        let config =
+            SftConfig { learning_rate: Some(1e-4), max_length: context.min(2048), tuning, ..SftConfig::default() };
+        let learner = SftLearner::new(loaded.model, loaded.tokenizer, config, 1, ctx)?;
+        Ok(Self { columns, digest, learner: Mutex::new(Box::new(learner)), renderer })
+    }
+
+    /// The signals of the rows of a unit; null where nothing would be learned.
+    pub(crate) fn of_unit(&self, source: &Source, data: &UnitData, ctx: &Ctx) -> Result<RecordBatch> {
+        let whole = pool_of(source, data, &self.renderer)?;
+        let asked: Vec<Column> = self.columns.iter().filter_map(asked).collect();
+        let found = self.probe(&whole, &asked, ctx)?;
+        let alone = match self.columns.iter().any(|column| column.as_str() == "signal.loss_alone") {
+            true => Some(self.probe(&pool_of(source, data, &Renderer::Answer)?, &[Column::signal("loss")], ctx)?),
+            false => None,
+        };
+        let arrays =
+            self.columns.iter().map(|column| one(column, &found, alone.as_ref())).collect::<Result<Vec<_>>>()?;
+        let field =
+            |(column, array): (&Column, &ArrayRef)| Field::new(column.as_str(), array.data_type().clone(), true);
+        let fields: Vec<Field> = self.columns.iter().zip(&arrays).map(field).collect();
+        Ok(RecordBatch::try_new(std::sync::Arc::new(Schema::new(fields)), arrays)?)
+    }
+
+    fn probe(&self, pool: &Pool, asked: &[Column], ctx: &Ctx) -> Result<RecordBatch> {
+        let mut learner = self.learner.lock().unwrap_or_else(PoisonError::into_inner);
+        match learner.probe(pool, asked, ctx) {
+            Err(e) if e.code() == "data/nothing-to-learn" => {
+                let nothing = std::sync::Arc::new(Float32Array::new_null(pool.rows())) as ArrayRef;
+                Ok(RecordBatch::try_from_iter_with_nullable(asked.iter().map(|c| (c.as_str(), nothing.clone(), true)))?)
+            }
+            other => other,
+        }
+    }
+}
+
+/// What the learner is asked for this column.
+fn asked(column: &Column) -> Option<Column> {
+    match column.as_str() {
+        "signal.loss_alone" => None,
+        "signal.perplexity" => Some(Column::signal("loss")),
+        _ => Some(column.clone()),
+    }
+}
+
+fn one(column: &Column, found: &RecordBatch, alone: Option<&RecordBatch>) -> Result<ArrayRef> {
+    let (batch, name) = match (column.as_str(), alone) {
+        ("signal.loss_alone", Some(alone)) => (alone, "signal.loss"),
+        ("signal.perplexity", _) => (found, "signal.loss"),
+        (name, _) => (found, name),
+    };
+    let missing = || {
+        Error::device("signal/missing", format!("the model gave no {name}")).hint("this is a defect; please report it")
+    };
+    let array = batch.column_by_name(name).ok_or_else(missing)?;
+    if column.as_str() != "signal.perplexity" {
+        return Ok(array.clone());
+    }
+    let losses = array.as_primitive_opt::<Float32Type>().ok_or_else(missing)?;
+    Ok(std::sync::Arc::new(losses.iter().map(|loss| loss.map(f32::exp)).collect::<Float32Array>()))
+}
+
+/// Digest of all files that decide what a model says.
+fn digest(folder: &Path) -> Result<String> {
+    let decides = |name: &str| name.ends_with(".safetensors") || name.ends_with(".json") || name.ends_with(".jinja");
+    let entries = std::fs::read_dir(folder)?.collect::<std::io::Result<Vec<_>>>()?;
+    let mut names: Vec<String> = entries.iter().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    names.retain(|name| decides(name));
+    names.sort();
+    let mut hasher = blake3::Hasher::new();
+    for name in names {
+        let own = curate_ingest::digest_whole(&folder.join(&name).to_string_lossy())?;
+        hasher.update(name.as_bytes()).update(&[0]).update(own.as_bytes());
+    }
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
+/// Positions at which every signal is known.
+pub(crate) fn known_rows(columns: &[Vec<ArrayRef>]) -> Vec<usize> {
+    let flags = |parts: &Vec<ArrayRef>| {
+        parts.iter().flat_map(|p| (0..p.len()).map(|i| p.is_valid(i)).collect::<Vec<_>>()).collect()
+    };
+    let all: Vec<Vec<bool>> = columns.iter().map(flags).collect();
+    let rows = all.first().map_or(0, Vec::len);
+    (0..rows).filter(|&row| all.iter().all(|column| column[row])).collect()
+}
