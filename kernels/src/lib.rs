@@ -27,6 +27,7 @@ pub mod ivf;
 pub mod kmeans;
 mod mat;
 pub mod nn;
+pub mod nuclear;
 mod reference;
 mod simd;
 mod sketch;

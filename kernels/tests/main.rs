@@ -8,6 +8,7 @@
 mod conformance;
 mod golden;
 mod invariance;
+mod nuclear;
 
 use std::sync::Arc;
 

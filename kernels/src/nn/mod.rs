@@ -28,7 +28,7 @@ use crate::Isa;
 use std::sync::LazyLock;
 
 /// The instruction set of this machine.
-static ISA: LazyLock<Isa> = LazyLock::new(Isa::detect);
+pub(crate) static ISA: LazyLock<Isa> = LazyLock::new(Isa::detect);
 
 /// Numbers that one task handles at least: below that, handing out the work costs more than the work.
 const TASK: usize = 1 << 14;
@@ -67,7 +67,7 @@ macro_rules! wide {
         }
     };
 }
-use wide;
+pub(crate) use wide;
 
 /// A slice that several tasks write at once, each its own places.
 #[derive(Clone, Copy)]
