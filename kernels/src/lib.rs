@@ -33,6 +33,7 @@ mod simd;
 mod sketch;
 mod tile;
 mod topk;
+pub mod transport;
 
 pub use backend::{Backend, Lloyd, Metric, Neighbours, Tick};
 pub use cpu::Cpu;

@@ -9,6 +9,7 @@ mod conformance;
 mod golden;
 mod invariance;
 mod nuclear;
+mod transport;
 
 use std::sync::Arc;
 

@@ -9,7 +9,7 @@ mod attention;
 mod decode;
 mod gather;
 mod loss;
-mod math;
+pub(crate) mod math;
 mod mul;
 mod norm;
 mod rope;
