@@ -1,6 +1,7 @@
-//! What accompanies every call: seed stream, progress node, cancel flag, backend and memory limit.
+//! What accompanies every call: seed stream, progress node, cancel flag, backend, memory limit and, where the plan names
+//! one, the target.
 
-use crate::{Error, Memo, Memory, Progress, Result, Rng};
+use crate::{Column, Error, Memo, Memory, Pool, Progress, Result, Rng};
 use arrow::array::RecordBatch;
 use curate_kernels::Backend;
 use std::sync::Arc;
@@ -33,6 +34,7 @@ pub struct Ctx {
     backend: Arc<dyn Backend>,
     memory: Memory,
     memo: Option<Arc<dyn Memo>>,
+    target: Option<Pool>,
 }
 
 impl Ctx {
@@ -49,6 +51,7 @@ impl Ctx {
             backend: curate_kernels::cpu(),
             memory: Memory::default(),
             memo: None,
+            target: None,
         }
     }
 
@@ -66,7 +69,29 @@ impl Ctx {
         self
     }
 
-    /// The same context with a store of finished computations, bound by the caller to the pool at hand.
+    /// The same context with a target: rows that the chosen ones shall resemble, for methods that ask for one.
+    #[must_use]
+    pub fn with_target(mut self, target: Pool) -> Self {
+        self.target = Some(target);
+        self
+    }
+
+    /// The target with these columns, for `stage`.
+    ///
+    /// # Errors
+    /// `target/missing`, `target/empty`, `column/missing`.
+    pub fn target(&self, columns: &[Column], stage: &str) -> Result<&Pool> {
+        let hint = "name a file of rows that the chosen ones shall resemble with --target";
+        let missing = || Error::usage("target/missing", format!("{stage} needs a target")).hint(hint);
+        let target = self.target.as_ref().ok_or_else(missing)?;
+        if target.is_empty() {
+            return Err(Error::data("target/empty", "the target has no row").hint(hint));
+        }
+        target.require(columns, &format!("{stage}, in the target,"))?;
+        Ok(target)
+    }
+
+    /// The same context with a store of finished computations, bound by the caller to the pool (and the target) at hand.
     #[must_use]
     pub fn with_memo(mut self, memo: Arc<dyn Memo>) -> Self {
         self.memo = Some(memo);
@@ -223,6 +248,19 @@ mod tests {
         assert!(ctx.remember("a", &2.into(), never).is_err());
         assert!(ctx.remember("b", &1.into(), never).is_err());
         assert!(ctx.child("x").remember("a", &1.into(), never).is_err());
+    }
+
+    #[test]
+    fn a_target_is_asked_for_with_its_columns() {
+        let code = |ctx: &Ctx| ctx.child("x").target(&[Column::EMBEDDING], "test").err().map(|e| e.code());
+        let rows = |ids: Vec<u64>| {
+            let ids = Arc::new(arrow::array::UInt64Array::from(ids)) as arrow::array::ArrayRef;
+            Pool::from_batch(RecordBatch::try_from_iter([("row", ids)]).unwrap())
+        };
+        assert_eq!(code(&Ctx::new(0)), Some("target/missing"));
+        assert_eq!(code(&Ctx::new(0).with_target(rows(vec![]))), Some("target/empty"));
+        assert_eq!(code(&Ctx::new(0).with_target(rows(vec![1]))), Some("column/missing"));
+        assert!(Ctx::new(0).with_target(rows(vec![1])).target(&[Column::ROW], "test").is_ok());
     }
 
     #[test]

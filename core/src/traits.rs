@@ -66,6 +66,11 @@ pub trait Selector: Send + Sync {
     /// Columns it reads; the planner provides them before work starts.
     fn needs(&self) -> Vec<Column>;
 
+    /// Columns it reads of the target ([`Ctx::target`]); none if it takes no target.
+    fn target_needs(&self) -> Vec<Column> {
+        Vec::new()
+    }
+
     /// Whether the choice for a smaller budget is always the beginning of the choice for a larger one.
     fn nested(&self) -> bool {
         false

@@ -27,11 +27,13 @@ pub mod ivf;
 pub mod kmeans;
 mod mat;
 pub mod nn;
+pub mod nuclear;
 mod reference;
 mod simd;
 mod sketch;
 mod tile;
 mod topk;
+pub mod transport;
 
 pub use backend::{Backend, Lloyd, Metric, Neighbours, Tick};
 pub use cpu::Cpu;

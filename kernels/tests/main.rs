@@ -8,6 +8,8 @@
 mod conformance;
 mod golden;
 mod invariance;
+mod nuclear;
+mod transport;
 
 use std::sync::Arc;
 

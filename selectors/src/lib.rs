@@ -10,6 +10,7 @@ mod limit;
 mod neighbours;
 mod ranking;
 mod strata;
+mod target;
 mod vectors;
 
 pub use clustering::{ClusterParams, Clustering, auto_k, clusters};
@@ -25,6 +26,8 @@ register! {
     top_score::TopScore,
     k_center::KCenter,
     facility_location::FacilityLocation,
+    gotd::GotD,
+    goracs::Goracs,
 }
 
 register! {

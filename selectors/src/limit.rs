@@ -54,21 +54,26 @@ impl Limit {
 
     /// The row count for methods that share rows out; `tokens_of(m, tokens)` counts the tokens of the rows they choose for `m`.
     pub(crate) fn row_count(&self, n: usize, tokens_of: impl Fn(usize, &[u32]) -> u64) -> Result<usize> {
+        self.try_row_count(n, |m, tokens| Ok(tokens_of(m, tokens)))
+    }
+
+    /// The same where counting means choosing, which may fail.
+    pub(crate) fn try_row_count(&self, n: usize, tokens_of: impl Fn(usize, &[u32]) -> Result<u64>) -> Result<usize> {
         let (tokens, budget) = match self {
             Self::Rows(rows) => return Ok(*rows),
             Self::Tokens { tokens, budget } => (tokens, *budget),
         };
-        let fits = |m: usize| tokens_of(m, tokens) <= budget;
-        let (mut fitting, mut beyond) = if fits(n) { (n, n + 1) } else { (0, n) };
+        let fits = |m: usize| Ok::<_, Error>(tokens_of(m, tokens)? <= budget);
+        let (mut fitting, mut beyond) = if fits(n)? { (n, n + 1) } else { (0, n) };
         while beyond - fitting > 1 {
             let middle = fitting.midpoint(beyond);
-            if fits(middle) {
+            if fits(middle)? {
                 fitting = middle;
             } else {
                 beyond = middle;
             }
         }
-        if fitting == 0 && n > 0 { Err(too_small(budget, tokens_of(1, tokens))) } else { Ok(fitting) }
+        if fitting == 0 && n > 0 { Err(too_small(budget, tokens_of(1, tokens)?)) } else { Ok(fitting) }
     }
 }
 

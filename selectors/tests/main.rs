@@ -17,4 +17,5 @@ mod suite {
     mod selectors;
     mod streaming;
     mod tokens;
+    mod transport;
 }

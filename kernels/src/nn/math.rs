@@ -6,11 +6,11 @@
 #![expect(clippy::excessive_precision, clippy::unreadable_literal, reason = "constants, as they are printed")]
 
 /// Lanes of every sum.
-pub(super) const LANES: usize = 16;
+pub(crate) const LANES: usize = 16;
 
 /// exp(x).
 #[inline(always)]
-pub(super) fn exp(x: f32) -> f32 {
+pub(crate) fn exp(x: f32) -> f32 {
     // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits.
     const ROUND: f32 = 12_582_912.0;
     let x = if x < -87.0 { -87.0 } else { x };
@@ -36,7 +36,7 @@ pub(super) fn sigmoid(x: f32) -> f32 {
 
 /// The lanes, added as a fixed tree.
 #[inline(always)]
-pub(super) fn tree(mut lanes: [f32; LANES]) -> f32 {
+pub(crate) fn tree(mut lanes: [f32; LANES]) -> f32 {
     let mut width = LANES / 2;
     while width > 0 {
         for i in 0..width {

@@ -10,7 +10,7 @@ mod attention;
 mod decode;
 mod gather;
 mod loss;
-mod math;
+pub(crate) mod math;
 mod mul;
 mod norm;
 mod rope;
@@ -29,7 +29,7 @@ use crate::Isa;
 use std::sync::LazyLock;
 
 /// The instruction set of this machine.
-static ISA: LazyLock<Isa> = LazyLock::new(Isa::detect);
+pub(crate) static ISA: LazyLock<Isa> = LazyLock::new(Isa::detect);
 
 /// Numbers that one task handles at least: below that, handing out the work costs more than the work.
 const TASK: usize = 1 << 14;
@@ -68,7 +68,7 @@ macro_rules! wide {
         }
     };
 }
-use wide;
+pub(crate) use wide;
 
 /// A slice that several tasks write at once, each its own places.
 #[derive(Clone, Copy)]

@@ -120,12 +120,17 @@ impl ChunkSource for Interrupting {
 
 /// A pool that asks to stop as soon as its last chunk is read, and the context it asks.
 pub(crate) fn interrupting(rows: &[Row]) -> (Pool, Ctx) {
-    let ctx = Ctx::new(17);
+    let ctx = ctx(17);
     let mut sources: Vec<Arc<dyn ChunkSource>> = Vec::new();
     for (i, batch) in cut(rows, 3).into_iter().map(OnDemand).enumerate() {
         sources.push(if i == 2 { Arc::new(Interrupting(batch, ctx.cancel().clone())) } else { Arc::new(batch) });
     }
     (Pool::lazy(batch(rows).schema(), sources), ctx)
+}
+
+/// A context with a target for the methods that ask for one.
+pub(crate) fn ctx(seed: u64) -> Ctx {
+    Ctx::new(seed).with_target(chunked(&rows(37, 1234), 2))
 }
 
 /// The pool without one of its columns.
@@ -166,7 +171,7 @@ pub(crate) fn with_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + S
 
 /// A context that was asked to stop before it began.
 pub(crate) fn stopped() -> Ctx {
-    let ctx = Ctx::new(17);
+    let ctx = ctx(17);
     ctx.cancel().cancel();
     ctx
 }

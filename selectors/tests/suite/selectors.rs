@@ -1,9 +1,9 @@
 //! The contract of a selector.
 
 use super::pools::{
-    self, Row, chunked, interrupting, lazy, poison, pool, rows, shuffled, stopped, variants, with_threads, without,
+    self, Row, chunked, ctx, interrupting, lazy, poison, pool, rows, shuffled, stopped, variants, with_threads, without,
 };
-use curate_core::{Budget, Ctx, Pool, Room, Selection, Selector};
+use curate_core::{Budget, Pool, Room, Selection, Selector};
 use curate_selectors::SELECTORS;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -17,11 +17,11 @@ fn each(check: impl Fn(&str, &Method)) {
 }
 
 fn select(method: &Method, pool: &Pool, rows: usize) -> Selection {
-    method.select(pool, Budget::Rows(rows), &Ctx::new(17)).unwrap()
+    method.select(pool, Budget::Rows(rows), &ctx(17)).unwrap()
 }
 
 fn code(method: &Method, pool: &Pool, budget: Budget) -> &'static str {
-    method.select(pool, budget, &Ctx::new(17)).map_or_else(|e| e.code(), |_| "no error")
+    method.select(pool, budget, &ctx(17)).map_or_else(|e| e.code(), |_| "no error")
 }
 
 /// Everything a selection promises, whatever was chosen.
@@ -107,7 +107,7 @@ fn threads_and_chunks_do_not_matter() {
 fn little_memory_gives_the_same_choice_or_says_so() {
     let rows = rows(230, 2);
     each(|name, method| {
-        let ctx = Ctx::new(17).with_memory(curate_core::Memory::limited(4096));
+        let ctx = ctx(17).with_memory(curate_core::Memory::limited(4096));
         match method.select(&lazy(&rows, 5), Budget::Rows(20), &ctx) {
             Ok(selection) => assert_eq!(selection.picks, select(method, &pool(&rows), 20).picks, "{name}"),
             Err(e) => assert_eq!(e.code(), "memory/too-small", "{name}"),
@@ -155,7 +155,7 @@ fn nothing_can_be_chosen_of_nothing() {
     for pool in [pool(&[]), chunked(&[], 3)] {
         each(|name, method| {
             for budget in [Budget::Fraction(0.5), Budget::Tokens(100)] {
-                assert!(method.select(&pool, budget, &Ctx::new(0)).unwrap().picks.is_empty(), "{name}: {budget}");
+                assert!(method.select(&pool, budget, &ctx(0)).unwrap().picks.is_empty(), "{name}: {budget}");
             }
             assert_eq!(code(method, &pool, Budget::Rows(1)), "budget/too-large", "{name}");
         });
@@ -193,7 +193,7 @@ fn numbers_that_are_not_finite_are_named() {
         for column in method.needs() {
             let mut rows = rows(40, 7);
             if poison(&mut rows, &column, 23) {
-                let error = method.select(&chunked(&rows, 3), Budget::Rows(5), &Ctx::new(0)).unwrap_err();
+                let error = method.select(&chunked(&rows, 3), Budget::Rows(5), &ctx(0)).unwrap_err();
                 assert!(error.code().ends_with("/not-finite"), "{name}: {}", error.code());
                 assert_eq!(error.room(), Room::Data, "{name}");
                 assert_eq!(error.location().unwrap().row, Some(rows[23].id), "{name}: the row's id");
@@ -228,6 +228,6 @@ fn missing_columns_are_named() {
 fn another_seed_is_another_draw_where_chance_is_involved() {
     let pool = pool(&rows(200, 10));
     let random = curate_core::find(SELECTORS, "random", "method").unwrap().build(&serde_json::Map::new()).unwrap();
-    let with_seed = |seed| random.select(&pool, Budget::Rows(20), &Ctx::new(seed)).unwrap().rows();
+    let with_seed = |seed| random.select(&pool, Budget::Rows(20), &ctx(seed)).unwrap().rows();
     assert_ne!(with_seed(1), with_seed(2));
 }

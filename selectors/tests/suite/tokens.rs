@@ -1,7 +1,7 @@
 //! Budgets in tokens.
 
-use super::pools::{Row, pool, rows, shuffled, variants, without};
-use curate_core::{Budget, Column, Ctx, Selection};
+use super::pools::{Row, ctx, pool, rows, shuffled, variants, without};
+use curate_core::{Budget, Column, Selection};
 use curate_selectors::SELECTORS;
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ fn token_budgets_are_used_but_never_exceeded() {
     let total: u64 = rows.iter().map(|r| u64::from(r.tokens)).sum();
     let pool = pool(&rows);
     for (name, method) in variants(SELECTORS) {
-        let select = |budget| method.select(&pool, budget, &Ctx::new(17)).unwrap();
+        let select = |budget| method.select(&pool, budget, &ctx(17)).unwrap();
         for budget in [60, 500, total - 1] {
             let chosen = select(Budget::Tokens(budget));
             let m = chosen.picks.len();
@@ -32,7 +32,7 @@ fn token_budgets_are_used_but_never_exceeded() {
 fn token_budgets_do_not_depend_on_the_order_of_rows() {
     let rows = rows(70, 21);
     for (name, method) in variants(SELECTORS) {
-        let select = |rows: &[Row]| method.select(&pool(rows), Budget::Tokens(400), &Ctx::new(5)).unwrap().rows();
+        let select = |rows: &[Row]| method.select(&pool(rows), Budget::Tokens(400), &ctx(5)).unwrap().rows();
         assert_eq!(select(&rows), select(&shuffled(&rows, 4)), "{name}");
     }
 }
@@ -44,7 +44,7 @@ fn token_budgets_that_cannot_be_met_are_refused() {
         row.tokens = 100;
     }
     for (name, method) in variants(SELECTORS) {
-        let code = |pool, budget| method.select(&pool, budget, &Ctx::new(0)).unwrap_err().code();
+        let code = |pool, budget| method.select(&pool, budget, &ctx(0)).unwrap_err().code();
         assert_eq!(code(pool(&rows), Budget::Tokens(99)), "budget/too-small", "{name}");
         assert_eq!(code(without(&rows, &Column::TOKENS), Budget::Tokens(99)), "column/missing", "{name}");
     }
