@@ -9,7 +9,7 @@ use crate::scores::Scores;
 use crate::signals::{Signals, is_signal};
 use curate_core::{Budget, Column, Ctx, Embedder, Error, Filter, Pool, Result, Selection, Selector, Verdict, find};
 use curate_embed::{EmbedderChoice, OpenOptions};
-use curate_ingest::Source;
+use curate_ingest::{InputSpec, Source};
 use curate_selectors::{FILTERS, SELECTORS};
 use std::sync::Arc;
 
@@ -21,6 +21,8 @@ pub struct Prepared {
     pub want: Want,
     /// Scores to compute from it.
     pub(crate) scores: Scores,
+    /// The target and what its pool must have, where the method takes one.
+    pub(crate) target: Option<(Arc<Source>, Want)>,
     /// Filters by name.
     pub filters: Vec<(String, Box<dyn Filter>)>,
     /// The method.
@@ -63,7 +65,29 @@ pub fn prepare(plan: &Plan, host: &Host, ctx: &Ctx) -> Result<Prepared> {
     }
     let source = Arc::new(source);
     let (want, scores) = provide(plan, host, &source, (&needs, &select.name), ctx)?;
-    Ok(Prepared { source, want, scores, filters, selector, budget: select.budget })
+    let target = target(plan, host, selector.as_ref(), ctx)?;
+    Ok(Prepared { source, want, scores, target, filters, selector, budget: select.budget })
+}
+
+/// The target of a method that takes one.
+fn target(plan: &Plan, host: &Host, selector: &dyn Selector, ctx: &Ctx) -> Result<Option<(Arc<Source>, Want)>> {
+    let needs = selector.target_needs();
+    let method = &plan.selection()?.name;
+    match (needs.is_empty(), plan.target.is_empty()) {
+        (true, true) => Ok(None),
+        (true, false) => Err(Error::usage("target/unused", format!("{method} takes no target"))
+            .hint("leave out --target, or take a method that needs one, such as gotd")),
+        (false, true) => Err(Error::usage("target/missing", format!("{method} needs a target"))
+            .hint("name rows that the chosen ones shall resemble: --target FILE")),
+        (false, false) => {
+            let input = InputSpec { paths: plan.target.clone(), where_: None, ..plan.input.clone() };
+            let plan = Plan { input, quality: None, score: Vec::new(), ..plan.clone() };
+            let ctx = ctx.child("target");
+            let source = Arc::new(open(&plan, host, &ctx)?);
+            let (want, _) = provide(&plan, host, &source, (&needs, method), &ctx)?;
+            Ok(Some((source, want)))
+        }
+    }
 }
 
 /// Open the input of a plan.
@@ -154,7 +178,7 @@ fn quality_column(plan: &Plan, source: &Source) -> Result<Option<Taken>> {
 /// # Errors
 /// What the stages give; `cancelled`.
 pub fn choose(prepared: Prepared, host: &Host, ctx: &Ctx) -> Result<Chosen> {
-    let Prepared { source, want, scores, filters, selector, budget } = prepared;
+    let Prepared { source, want, scores, target, filters, selector, budget } = prepared;
     let mut features = build(&source, &want, &host.cache, ctx)?;
     features.pool = scores.apply(&features.pool, ctx)?;
     let mut pool = features.pool.clone();
@@ -169,7 +193,12 @@ pub fn choose(prepared: Prepared, host: &Host, ctx: &Ctx) -> Result<Chosen> {
         digest = digest_of_rows(digest, &pool)?;
         ctx.progress().finish();
     }
-    let ctx = bound(host, ctx, digest).child("select");
+    let mut ctx = bound(host, ctx, digest).child("select");
+    if let Some((source, want)) = target {
+        let target = build(&source, &want, &host.cache, &ctx)?;
+        let digest = Key::of(&[digest.bytes(), target.digest.bytes()]);
+        ctx = bound(host, &ctx, digest).with_target(target.pool);
+    }
     refuse_empty(&pool, &source)?;
     let selection = selector.select(&pool, budget, &ctx)?;
     ctx.progress().finish();

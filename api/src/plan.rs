@@ -32,6 +32,9 @@ pub struct Plan {
     /// Filters before the selector, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub filter: Vec<Use>,
+    /// Rows that the chosen ones shall resemble, read like the input; for methods that take a target.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub target: Vec<String>,
     /// What to choose.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub select: Option<SelectPlan>,

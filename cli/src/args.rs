@@ -157,6 +157,9 @@ pub(crate) struct SelectArgs {
     /// Quality of a row: column:NAME, a scorer, or an expression such as "0.5*z(ifd) + z(mtld)"
     #[arg(long)]
     pub quality: Option<String>,
+    /// Rows that the chosen ones shall resemble, for methods that take a target (repeatable)
+    #[arg(long)]
+    pub target: Vec<String>,
     /// Parameters of a scorer, such as mtld:threshold=0.7 (repeatable)
     #[arg(long)]
     pub score: Vec<String>,
@@ -369,6 +372,7 @@ impl SelectArgs {
             ("select", (!select.is_empty()).then_some(Value::Object(select))),
             ("filter", (!filters.is_empty()).then_some(Value::Array(filters))),
             ("quality", given(self.quality.clone())),
+            ("target", (!self.target.is_empty()).then(|| json!(self.target))),
             ("score", (!self.score.is_empty()).then(|| scores(&self.score)).transpose()?),
             ("model", given(self.model.clone())),
             ("output", self.plain.then(|| json!({"plain": true}))),

@@ -2,19 +2,10 @@
 
 use crate::story::{Said, Story, digest, sample, selected};
 use crate::tables;
-use arrow::array::{Array, ArrayRef, Float32Array, Float32Builder, ListBuilder, RecordBatch};
-use arrow::datatypes::{Field, Schema};
+use arrow::array::{ArrayRef, Float32Array, Float32Builder, ListBuilder};
 use std::fs;
 use std::process::Stdio;
 use std::sync::Arc;
-
-/// The table with one more column.
-fn with_column(batch: &RecordBatch, name: &str, column: ArrayRef) -> RecordBatch {
-    let mut fields: Vec<Arc<Field>> = batch.schema().fields().iter().cloned().collect();
-    fields.push(Arc::new(Field::new(name, column.data_type().clone(), true)));
-    let columns = batch.columns().iter().cloned().chain([column]).collect();
-    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).expect("columns of one length")
-}
 
 #[test]
 fn vectors_of_ones_own() {
@@ -42,7 +33,7 @@ fn vectors_that_cannot_be_used() {
     };
     for (name, column) in [("length", lists(2, 0.5)), ("number", lists(3, f32::NAN))] {
         let input = story.at(&format!("{name}.parquet"));
-        tables::write(&input, &with_column(&batch, "v", column));
+        tables::write(&input, &tables::with_column(&batch, "v", column));
         let said = story.try_select(&input, &story.at("out.parquet"), &["--budget", "5", "--embedder", "column:v"]);
         said.refused(name, &[3]);
         assert!(story.names(".").iter().all(|n| n != "out.parquet"));
@@ -58,7 +49,7 @@ fn clusters_of_ones_own() {
     let by_model = story.select(&sample(), &story.at("model.parquet"), &["--budget", "5%", "--set", "k=10"]);
     let sizes = |summary: &serde_json::Value| summary["report"]["median_cluster_rows"].as_u64().expect("a median");
     assert_eq!((selected(&by_column), sizes(&by_column)), (100, sizes(&by_model)));
-    let minus = with_column(
+    let minus = tables::with_column(
         &tables::read(&sample()),
         "cluster",
         Arc::new(Float32Array::from_iter_values((0..2000u16).map(|row| 3.0 - f32::from(row)))),

@@ -2,8 +2,10 @@
 
 use crate::story::{Story, sample, selected};
 use crate::tables;
+use arrow::array::{ArrayRef, Float32Array};
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Names of the methods of one kind.
 fn named(story: &Story, kind: &str) -> Vec<String> {
@@ -13,16 +15,27 @@ fn named(story: &Story, kind: &str) -> Vec<String> {
     all.iter().filter(|m| text(m, "kind") == kind).map(|m| text(m, "name")).collect()
 }
 
+/// Methods that want a target.
+const TARGETED: [&str; 2] = ["gotd", "goracs"];
+
 #[test]
 fn every_method_meets_its_budget() {
     let story = Story::new();
     let input = story.at("scored.parquet");
-    tables::write(&input, &tables::with_quality(&tables::read(&sample()), 0.5));
+    let norms = Arc::new(Float32Array::from_iter_values((0..2000u16).map(|row| 1.0 + f32::from(row % 7)))) as ArrayRef;
+    let scored = tables::with_quality(&tables::read(&sample()), 0.5);
+    tables::write(&input, &tables::with_column(&scored, "signal.grad_norm", norms));
+    let target = story.at("target.parquet");
+    tables::write(&target, &tables::read(&sample()).slice(100, 50));
     let methods = named(&story, "selector");
     assert!(methods.len() >= 4, "{methods:?}");
     for method in methods {
         let out = story.at(&format!("{method}.parquet"));
-        let more = ["--budget", "40", "--method", &method, "--quality", "column:quality"];
+        let mut more = vec!["--budget", "40", "--method", &method, "--quality", "column:quality"];
+        if TARGETED.contains(&method.as_str()) {
+            story.try_select(&input, &out, &more).refused(&format!("{method} without a target"), &[2]);
+            more.extend(["--target", &target]);
+        }
         assert_eq!(selected(&story.select(&input, &out, &more)), 40, "{method}");
         let rows = tables::integers(&tables::read(&out), "curate_row");
         assert_eq!(rows.iter().collect::<BTreeSet<_>>().len(), 40, "{method} chose a row twice");

@@ -37,6 +37,14 @@ pub(crate) fn with_quality(batch: &RecordBatch, first: f32) -> RecordBatch {
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).expect("columns of one length")
 }
 
+/// The table with one more column.
+pub(crate) fn with_column(batch: &RecordBatch, name: &str, column: ArrayRef) -> RecordBatch {
+    let mut fields: Vec<Arc<Field>> = batch.schema().fields().iter().cloned().collect();
+    fields.push(Arc::new(Field::new(name, column.data_type().clone(), true)));
+    let columns = batch.columns().iter().cloned().chain([column]).collect();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).expect("columns of one length")
+}
+
 /// A column of whole numbers.
 pub(crate) fn integers(batch: &RecordBatch, name: &str) -> Vec<u64> {
     let column = batch.column_by_name(name).unwrap_or_else(|| panic!("there is no column {name}"));
