@@ -9,6 +9,7 @@
 
 mod eigen;
 mod gram;
+mod product;
 
 use crate::backend::Tick;
 use crate::{KernelError, MatRef};
@@ -35,7 +36,7 @@ pub fn nuclear_norm(x: MatRef<'_>) -> Result<f64, KernelError> {
     if view.rows == 0 {
         return Ok(0.0);
     }
-    if !view.by_depth {
+    if !view.by_depth && view.rows <= gram::FEW_ROWS {
         let gram = gram::centred(&view);
         if gram.is_finite()
             && let Some(norm) = certified(&gram, &eigen::values(&gram)?)
@@ -52,7 +53,7 @@ pub fn nuclear_norm(x: MatRef<'_>) -> Result<f64, KernelError> {
 #[derive(Clone, Debug)]
 pub struct FrozenHead {
     dim: usize,
-    /// `R`, `[rank, dim]`.
+    /// `R^T`, `[dim, rank]`.
     root: Vec<f64>,
 }
 
@@ -72,7 +73,9 @@ impl FrozenHead {
                 return Err(KernelError::Stopped);
             }
         }
-        Ok(Self { dim, root: eigen::root(&sum) })
+        let rows = eigen::root(&sum);
+        let root = (0..dim).flat_map(|t| rows.iter().skip(t).step_by(dim).copied()).collect();
+        Ok(Self { dim, root })
     }
 
     /// Length of a hidden state.
@@ -98,7 +101,7 @@ impl FrozenHead {
         if tokens.min(rank) == 0 {
             return Ok(0.0);
         }
-        let logits = gram::times_transposed(hidden, &self.root, rank);
+        let logits = product::times(hidden, &self.root, rank);
         careful(&View { data: &logits, rows: tokens.min(rank), depth: tokens.max(rank), by_depth: tokens > rank })
     }
 }
