@@ -12,7 +12,7 @@ use std::ops::Range;
 /// Depth of a block: sums in f32 are no longer than this.
 const BLOCK: usize = 256;
 /// Rows that the mean is taken of: any row may be split off, one near the mean is best.
-const MEAN_ROWS: usize = 32;
+pub(super) const MEAN_ROWS: usize = 32;
 /// Rows of a strip.
 const STRIP: usize = 48;
 /// Up to so many rows products are tried in f32, and several groups of blocks are summed at once.
@@ -42,9 +42,10 @@ impl Gram {
         Self { n, lower: vec![0.0; n * n], single: 0.0 }
     }
 
-    /// Error of an eigenvalue that rounding in f32 may leave, 0 in double precision.
-    pub(super) const fn error(&self) -> f64 {
-        self.single
+    /// What rounding in f32 may have done to an eigenvalue. Its errors are random: they move one that stands out far less than those
+    /// that are no larger than themselves.
+    pub(super) fn error(&self, value: f64) -> f64 {
+        if value > 32.0 * self.single { self.single / 8.0 } else { 4.0 * self.single }
     }
 
     pub(super) fn is_finite(&self) -> bool {
