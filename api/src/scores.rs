@@ -46,7 +46,7 @@ impl Scores {
         for need in scorer.needs().iter().filter(|need| *need != column) {
             self.add(need, plan)?;
         }
-        self.recipe += &format!("{name}{};", Value::Object(params));
+        self.recipe.extend([name, &Value::Object(params).to_string(), ";"]);
         self.scorers.push((column.clone(), scorer));
         Ok(())
     }

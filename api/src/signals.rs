@@ -62,9 +62,10 @@ impl Signals {
         let whole = pool_of(source, data, &self.renderer)?;
         let asked: Vec<Column> = self.columns.iter().filter_map(asked).collect();
         let found = self.probe(&whole, &asked, ctx)?;
-        let alone = match self.columns.iter().any(|column| column.as_str() == "signal.loss_alone") {
-            true => Some(self.probe(&pool_of(source, data, &Renderer::Answer)?, &[Column::signal("loss")], ctx)?),
-            false => None,
+        let alone = if self.columns.iter().any(|column| column.as_str() == "signal.loss_alone") {
+            Some(self.probe(&pool_of(source, data, &Renderer::Answer)?, &[Column::signal("loss")], ctx)?)
+        } else {
+            None
         };
         let arrays =
             self.columns.iter().map(|column| one(column, &found, alone.as_ref())).collect::<Result<Vec<_>>>()?;
@@ -114,7 +115,8 @@ fn one(column: &Column, found: &RecordBatch, alone: Option<&RecordBatch>) -> Res
 
 /// Digest of all files that decide what a model says.
 fn digest(folder: &Path) -> Result<String> {
-    let decides = |name: &str| name.ends_with(".safetensors") || name.ends_with(".json") || name.ends_with(".jinja");
+    let kind = |name: &str| Path::new(name).extension().map(|ext| ext.to_string_lossy().to_lowercase());
+    let decides = |name: &str| kind(name).is_some_and(|ext| ["safetensors", "json", "jinja"].contains(&ext.as_str()));
     let entries = std::fs::read_dir(folder)?.collect::<std::io::Result<Vec<_>>>()?;
     let mut names: Vec<String> = entries.iter().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
     names.retain(|name| decides(name));

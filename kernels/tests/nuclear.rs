@@ -85,8 +85,8 @@ fn every_spectrum_is_within_a_millionth() {
     let mut draw = Draw(3);
     for (tokens, dim) in [(1, 7), (7, 1), (12, 40), (70, 1300), (90, 90), (130, 60)] {
         for common in [0.0, 30.0, 1e4] {
-            for (name, decay) in [("flat", 1.0), ("slow", 0.97), ("fast", 0.8), ("steep", 0.4)] {
-                let scale = |t: usize| f32::powi(decay, t as i32);
+            for (name, decay) in [("flat", 1.0f32), ("slow", 0.97), ("fast", 0.8), ("steep", 0.4)] {
+                let scale = |t: usize| decay.powf(t as f32);
                 let x = hidden(&mut draw, (tokens, dim), common, scale);
                 let got = nuclear_norm(MatRef::new(&x, dim).unwrap()).unwrap();
                 check(got, reference(wide(&x), dim), 1e-6, &format!("{tokens} x {dim}, {name}, common {common}"));
@@ -111,8 +111,8 @@ fn a_frozen_head_gives_the_norm_of_the_logits() {
     let mut draw = Draw(5);
     for (tokens, dim, words) in [(1, 4, 9), (20, 16, 300), (16, 20, 12), (50, 24, 200)] {
         for common in [0.0, 30.0] {
-            for decay in [1.0, 0.7, 0.3] {
-                let h = hidden(&mut draw, (tokens, dim), common, |t| f32::powi(decay, t as i32));
+            for decay in [1.0f32, 0.7, 0.3] {
+                let h = hidden(&mut draw, (tokens, dim), common, |t| decay.powf(t as f32));
                 let w = hidden(&mut draw, (words, dim), 0.1, |_| 1.0);
                 let head = FrozenHead::new(MatRef::new(&w, dim).unwrap(), &|_| true).unwrap();
                 let got = head.nuclear_norm(MatRef::new(&h, dim).unwrap()).unwrap();

@@ -52,6 +52,10 @@ fn solve(cost: &[f64], a: &[f64], b: &[f64]) -> Exact {
     let top = cost.iter().fold(1.0f64, |top, c| top.max(c.abs()));
     let dot = |w: &[f64], p: &[f64]| w.iter().zip(p).map(|(w, p)| w * p).sum::<f64>();
     let total: f64 = a.iter().sum();
+    let m = b.len();
+    let gap = |at: usize| cost[at] - found.u[at / m] - found.v[at % m];
+    let least = (0..cost.len()).map(gap).fold(f64::INFINITY, f64::min);
+    assert_eq!(found.slack.to_bits(), least.to_bits(), "the slack is the least gap");
     assert!(found.slack >= -1e-11 * top, "a potential is too large by {}", -found.slack);
     let dual = dot(a, &found.u) + dot(b, &found.v);
     assert!((dual - found.cost).abs() <= 1e-10 * top * total, "{dual} is not {}", found.cost);

@@ -2,7 +2,7 @@
 //!
 //! `influence_i = v . (H + damping I)^-1 grad_i`, `v` the gradient of the risk, `H` the Hessian; positive: removing the row harms.
 //! Surrogate: ridge regression of `target` on the embedding (and 1), `grad_i = (theta . x_i - y_i) x_i`. Rows fall into two halves by lot;
-//! one half trains, the other gives `v`, and the other way round. Source: Koh and Liang 2017, section 2; DEALRec (Lin et al. 2024), section
+//! one half trains, the other gives `v`, and the other way round. Source: Koh and Liang 2017, section 2; `DEALRec` (Lin et al. 2024), section
 //! 3.1. Deviations: an exact solve (Cholesky, refined) in place of 5 000 stochastic steps; a regression in place of a recommender;
 //! two halves, because at the optimum of its own data `v` is 0 and the ranking noise. Released values: [`inverse_hessian`] with
 //! `Damping::released()`. Cost: n d^2 + d^3 time, 4 n d + 32 d^2 bytes.
@@ -84,7 +84,7 @@ pub struct Damping {
 }
 
 impl Damping {
-    /// As the released code of DEALRec has it: effective damping 0.25, the result 25 times too long.
+    /// As the released code of `DEALRec` has it: effective damping 0.25, the result 25 times too long.
     #[must_use]
     pub const fn released() -> Self {
         Self { damp: 0.01, scale: 25.0 }
@@ -97,7 +97,7 @@ impl Damping {
     }
 }
 
-/// `scale (H + damp scale I)^-1 v`, what the stochastic recursion of DEALRec has as its mean fixed point. Influence of a row is
+/// `scale (H + damp scale I)^-1 v`, what the stochastic recursion of `DEALRec` has as its mean fixed point. Influence of a row is
 /// its inner product with the row's gradient. `hessian` is symmetric, row-major.
 ///
 /// # Errors

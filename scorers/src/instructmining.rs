@@ -1,6 +1,6 @@
-//! InstructMining: a linear rule that predicts the loss after training on a row from indicators of the row.
+//! `InstructMining`: a linear rule that predicts the loss after training on a row from indicators of the row.
 //!
-//! `log L = c0 + sum c_j indicator_j`; the score is `-log L`, so that the lowest predicted loss is best. Source: InstructMining
+//! `log L = c0 + sum c_j indicator_j`; the score is `-log L`, so that the lowest predicted loss is best. Source: `InstructMining`
 //! (Cao et al. 2023), version 1 and its later version, Table "multivariate linear regression"; the later coefficients from secondary
 //! sources. Deviations: any rule may be given (`rule`; [`crate::fit_rule`] fits one to runs of one's own); a missing indicator is an error,
 //! never 0. Indicators far outside the rows that a rule was fitted on make it extrapolate. Cost: n times the number of indicators.

@@ -2,6 +2,9 @@
 //! pool (texts, vectors, what a model said of the rows), never a model. [`Expression`] combines scores, [`fit_rule`] fits a
 //! linear rule to runs of one's own.
 
+#![allow(clippy::needless_for_each)] // reason: as in the kernels
+#![cfg_attr(test, allow(clippy::float_cmp))] // reason: same bits is the promise
+
 pub mod expression;
 mod fit;
 mod linear;

@@ -17,7 +17,7 @@ impl Cholesky {
         for i in 0..n {
             let (above, row) = lower.split_at_mut(i * n);
             for j in 0..i {
-                let other = &above[j * n..j * n + j + 1];
+                let other = &above[j * n..=j * n + j];
                 row[j] = (matrix[i * n + j] - dot(&row[..j], &other[..j])) / other[j];
             }
             let pivot = matrix[i * n + i] - dot(&row[..i], &row[..i]);
@@ -47,7 +47,7 @@ impl Cholesky {
     fn substitute(&self, b: &[f64]) -> Vec<f64> {
         let (n, mut x) = (self.n, b.to_vec());
         for i in 0..n {
-            let row = &self.lower[i * n..i * n + i + 1];
+            let row = &self.lower[i * n..=i * n + i];
             x[i] = (x[i] - dot(&row[..i], &x[..i])) / row[i];
         }
         for i in (0..n).rev() {

@@ -16,13 +16,13 @@ pub fn words(text: &str) -> impl Iterator<Item = String> {
 /// Number every word by its first appearance: equal words, equal numbers.
 pub fn numbered<S: AsRef<str>>(words: impl Iterator<Item = S>) -> Vec<u32> {
     let mut seen: HashMap<String, u32> = HashMap::new();
-    let mut number = |word: &str| match seen.get(word) {
-        Some(&known) => known,
-        None => {
-            let new = u32::try_from(seen.len()).unwrap_or(u32::MAX);
-            seen.insert(word.to_owned(), new);
-            new
+    let mut number = |word: &str| {
+        if let Some(&known) = seen.get(word) {
+            return known;
         }
+        let new = u32::try_from(seen.len()).unwrap_or(u32::MAX);
+        seen.insert(word.to_owned(), new);
+        new
     };
     words.map(|word| number(word.as_ref())).collect()
 }

@@ -1,20 +1,22 @@
-//! Gram matrices `X X^T`, the lower half only, in tiles; and the products that go with them.
+//! Gram matrices `X X^T`, the lower half only, in strips; and the products that go with them.
 //!
 //! The depth is walked in blocks, each converted or centred once while it lies in cache. Groups of blocks are summed apart and added
 //! in order; how many there are follows from the shape alone, so that threads cannot matter. Cost: n^2 depth / 2 multiplications.
 
-use crate::MatRef;
-use crate::nn::wide;
-use gemm::Parallelism;
+use super::product::product;
+use crate::nn::{ISA, wide};
+use crate::tile::{LANES as PANEL, tile_f32};
 use rayon::prelude::*;
 use std::ops::Range;
 
 /// Depth of a block: sums in f32 are no longer than this.
-const BLOCK: usize = 512;
-/// Rows and columns of a tile.
-const TILE: usize = 64;
-/// Up to so many rows several groups of blocks are summed at once.
-const FEW_ROWS: usize = 512;
+const BLOCK: usize = 256;
+/// Rows that the mean is taken of: any row may be split off, one near the mean is best.
+pub(super) const MEAN_ROWS: usize = 32;
+/// Rows of a strip.
+const STRIP: usize = 48;
+/// Up to so many rows products are tried in f32, and several groups of blocks are summed at once.
+pub(super) const FEW_ROWS: usize = 1024;
 /// How many.
 const GROUPS: usize = 16;
 /// Lanes of a sum.
@@ -40,9 +42,10 @@ impl Gram {
         Self { n, lower: vec![0.0; n * n], single: 0.0 }
     }
 
-    /// Error of an eigenvalue that rounding in f32 may leave, 0 in double precision.
-    pub(super) const fn error(&self) -> f64 {
-        self.single
+    /// What rounding in f32 may have done to an eigenvalue. Its errors are random: they move one that stands out far less than those
+    /// that are no larger than themselves.
+    pub(super) fn error(&self, value: f64) -> f64 {
+        if value > 32.0 * self.single { self.single / 8.0 } else { 4.0 * self.single }
     }
 
     pub(super) fn is_finite(&self) -> bool {
@@ -69,29 +72,30 @@ impl<T: Copy + Into<f64>> View<'_, T> {
     }
 }
 
-/// Rows, columns and sums of a part of the matrix.
-type Tile = (Range<usize>, Range<usize>, Vec<f64>);
+/// Rows, and their sums with all rows up to the last of them, row-major.
+type Strip = (Range<usize>, Vec<f64>);
 
-/// Sums of one group of blocks.
+/// Sums of one group of blocks, and room for one block.
 struct Sums {
     n: usize,
-    tiles: Vec<Tile>,
+    strips: Vec<Strip>,
     /// Inner products of the rows with the mean row, and of that with itself.
     along: Vec<f64>,
     mean_square: f64,
+    words: Vec<u32>,
+    panels: Vec<u32>,
 }
 
 impl Sums {
     fn new(n: usize) -> Self {
-        let cut = |t: usize| t * TILE..((t + 1) * TILE).min(n);
-        let pairs = (0..n.div_ceil(TILE)).flat_map(|i| (0..=i).map(move |j| (cut(i), cut(j))));
-        let tiles = pairs.map(|(i, j)| (i.clone(), j.clone(), vec![0.0; i.len() * j.len()])).collect();
-        Self { n, tiles, along: vec![0.0; n], mean_square: 0.0 }
+        let cut = |t: usize| t * STRIP..((t + 1) * STRIP).min(n);
+        let strips = (0..n.div_ceil(STRIP)).map(|t| (cut(t), vec![0.0; cut(t).len() * cut(t).end])).collect();
+        Self { n, strips, along: vec![0.0; n], mean_square: 0.0, words: Vec::new(), panels: Vec::new() }
     }
 
     fn plus(mut self, other: &Self) -> Self {
-        for (own, its) in self.tiles.iter_mut().zip(&other.tiles) {
-            own.2.iter_mut().zip(&its.2).for_each(|(a, b)| *a += b);
+        for (own, its) in self.strips.iter_mut().zip(&other.strips) {
+            own.1.iter_mut().zip(&its.1).for_each(|(a, b)| *a += b);
         }
         self.along.iter_mut().zip(&other.along).for_each(|(a, b)| *a += b);
         self.mean_square += other.mean_square;
@@ -100,31 +104,35 @@ impl Sums {
 
     /// Add the products of a block of doubles.
     fn add(&mut self, block: &[f64], depth: usize, steps: (usize, usize), alone: bool) {
-        let one = |(i, j, sums): &mut Tile| {
-            let (a, b) = (&block[i.start * steps.0..], &block[j.start * steps.0..]);
-            product(sums, true, (i.len(), j.len(), depth), (a, steps.0, steps.1), (b, steps.1, steps.0));
+        let one = |(rows, sums): &mut Strip| {
+            let (a, b) = (&block[rows.start * steps.0..], block);
+            product(sums, true, (rows.len(), rows.end, depth), (a, steps.0, steps.1), (b, steps.1, steps.0));
         };
-        if alone { self.tiles.iter_mut().for_each(one) } else { self.tiles.par_iter_mut().for_each(one) }
+        if alone { self.strips.iter_mut().for_each(one) } else { self.strips.par_iter_mut().for_each(one) }
     }
 
-    /// Add the products of a block of singles, row-major.
-    fn add_single(&mut self, block: &[f32], depth: usize, alone: bool) {
-        let one = |(i, j, sums): &mut Tile| {
-            let mut products = [0f32; TILE * TILE];
-            let (a, b) = (&block[i.start * depth..], &block[j.start * depth..]);
-            let products = &mut products[..sums.len()];
-            product(products, false, (i.len(), j.len(), depth), (a, depth, 1), (b, 1, depth));
-            sums.iter_mut().zip(products).for_each(|(sum, p)| *sum += f64::from(*p));
+    /// Add the products of the block of singles in `words`, row-major.
+    fn add_single(&mut self, depth: usize, alone: bool) {
+        pack(&self.words, depth, &mut self.panels);
+        let (words, panels) = (&self.words, &self.panels);
+        let one = |(rows, sums): &mut Strip| {
+            let width = rows.end.next_multiple_of(PANEL);
+            let (bias, mut products) = ([0f32; FEW_ROWS], vec![0f32; rows.len() * width]);
+            let (a, b) = (&words[rows.start * depth..rows.end * depth], &panels[..width * depth]);
+            tile_f32(*ISA, a, b, depth, &bias[..width], &mut products);
+            for (line, found) in sums.chunks_exact_mut(rows.end).zip(products.chunks_exact(width)) {
+                line.iter_mut().zip(found).for_each(|(sum, p)| *sum += f64::from(*p));
+            }
         };
-        if alone { self.tiles.iter_mut().for_each(one) } else { self.tiles.par_iter_mut().for_each(one) }
+        if alone { self.strips.iter_mut().for_each(one) } else { self.strips.par_iter_mut().for_each(one) }
     }
 
     /// The mean row put back.
     fn gram(&self) -> Gram {
         let mut gram = Gram::zero(self.n);
-        for (i, j, sums) in &self.tiles {
-            for (row, line) in i.clone().zip(sums.chunks_exact(j.len())) {
-                for (column, sum) in j.clone().zip(line) {
+        for (rows, sums) in &self.strips {
+            for (row, line) in rows.clone().zip(sums.chunks_exact(rows.end)) {
+                for (column, sum) in line.iter().enumerate().take(row + 1) {
                     gram.lower[row * self.n + column] = sum + (self.along[row] + self.along[column] + self.mean_square);
                 }
             }
@@ -133,8 +141,33 @@ impl Sums {
     }
 
     fn largest(&self) -> f64 {
-        let diagonal = self.tiles.iter().filter(|(i, j, _)| i == j);
-        diagonal.flat_map(|(i, _, sums)| (0..i.len()).map(|at| sums[at * (i.len() + 1)])).fold(0.0, f64::max)
+        let own = |(rows, sums): &Strip| {
+            rows.clone().map(|row| sums[(row - rows.start) * rows.end + row]).fold(0.0, f64::max)
+        };
+        self.strips.iter().map(own).fold(0.0, f64::max)
+    }
+}
+
+wide! {
+    /// Rows of words into panels, the last one filled with zeros.
+    fn pack(words: &[u32], depth: usize, panels: &mut Vec<u32>) {
+        let rows = words.len() / depth;
+        panels.resize(rows.next_multiple_of(PANEL) * depth, 0);
+        let padding = vec![0u32; depth];
+        for (group, panel) in panels.chunks_exact_mut(PANEL * depth).enumerate() {
+            let line = |l: usize| words.get((group * PANEL + l) * depth..).and_then(|rest| rest.get(..depth)).unwrap_or(&padding);
+            let lines: [&[u32]; PANEL] = std::array::from_fn(line);
+            let blocks = lines.map(|line| line.as_chunks::<PANEL>().0);
+            for (at, square) in panel.chunks_exact_mut(PANEL * PANEL).enumerate() {
+                let from: [&[u32; PANEL]; PANEL] = std::array::from_fn(|l| &blocks[l][at]);
+                for (t, slots) in square.as_chunks_mut::<PANEL>().0.iter_mut().enumerate() {
+                    *slots = std::array::from_fn(|l| from[l][t]);
+                }
+            }
+            for t in depth / PANEL * PANEL..depth {
+                (0..PANEL).for_each(|l| panel[t * PANEL + l] = lines[l][t]);
+            }
+        }
     }
 }
 
@@ -160,31 +193,23 @@ pub(super) fn projected<T: Copy + Into<f64> + Sync>(x: &View<'_, T>, u: &[f64]) 
     .gram()
 }
 
-/// `X X^T` with products in single precision of the rows less their mean, which is put back exactly. Row-major only.
+/// `X X^T` with products in single precision of the rows less the mean of some of them, which is put back exactly. Row-major, few rows
+/// only.
 pub(super) fn centred(x: &View<'_, f32>) -> Gram {
     let sums = walk(x.rows, x.depth, |sums, range, alone| {
-        let mut mean = vec![0.0; range.len()];
-        x.data.chunks_exact(x.depth).for_each(|row| add_row(&mut mean, &row[range.clone()]));
-        mean.iter_mut().for_each(|m| *m /= x.rows as f64);
-        let mut block = vec![0f32; x.rows * range.len()];
-        for (i, out) in block.chunks_exact_mut(range.len()).enumerate() {
+        let depth = range.len();
+        let mut mean = vec![0.0; depth];
+        let apart = x.rows.div_ceil(MEAN_ROWS);
+        x.data.chunks_exact(x.depth).step_by(apart).for_each(|row| add_row(&mut mean, &row[range.clone()]));
+        mean.iter_mut().for_each(|m| *m /= x.rows.div_ceil(apart) as f64);
+        sums.words.resize(x.rows * depth, 0);
+        for (i, out) in sums.words.chunks_exact_mut(depth).enumerate() {
             sums.along[i] += centre(&x.data[i * x.depth..][range.clone()], &mean, out);
         }
         sums.mean_square += mean.iter().map(|m| m * m).sum::<f64>();
-        sums.add_single(&block, range.len(), alone);
+        sums.add_single(depth, alone);
     });
     Gram { single: f64::from(f32::EPSILON) * sums.largest(), ..sums.gram() }
-}
-
-/// `X R^T`, row-major, in double precision; `R` is row-major `[rank, dim]`.
-pub(super) fn times_transposed(x: MatRef<'_>, r: &[f64], rank: usize) -> Vec<f64> {
-    let (dim, mut out) = (x.dim(), vec![0.0; x.rows() * rank]);
-    out.par_chunks_mut(TILE * rank).enumerate().for_each(|(at, part)| {
-        let rows = part.len() / rank;
-        let block: Vec<f64> = x.data()[at * TILE * dim..][..rows * dim].iter().map(|&v| f64::from(v)).collect();
-        product(part, false, (rows, rank, dim), (&block, dim, 1), (r, 1, dim));
-    });
-    out
 }
 
 /// Visit the blocks of the depth, groups of them at once where there are few rows.
@@ -213,72 +238,24 @@ wide! {
 
 wide! {
     /// Write a row less the mean; the inner product of what was written with the mean.
-    fn centre(row: &[f32], mean: &[f64], out: &mut [f32]) -> f64 {
+    fn centre(row: &[f32], mean: &[f64], out: &mut [u32]) -> f64 {
         let mut lanes = [0f64; LANES];
         let (rows, tail) = row.as_chunks::<LANES>();
         let (means, mean_tail) = mean.as_chunks::<LANES>();
         let (outs, out_tail) = out.as_chunks_mut::<LANES>();
         for ((x, m), c) in rows.iter().zip(means).zip(outs) {
             for l in 0..LANES {
-                c[l] = (f64::from(x[l]) - m[l]) as f32;
-                lanes[l] = f64::from(c[l]).mul_add(m[l], lanes[l]);
+                let less = (f64::from(x[l]) - m[l]) as f32;
+                c[l] = less.to_bits();
+                lanes[l] = f64::from(less).mul_add(m[l], lanes[l]);
             }
         }
         let mut sum = ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
         for ((x, m), c) in tail.iter().zip(mean_tail).zip(out_tail) {
-            *c = (f64::from(*x) - m) as f32;
-            sum = f64::from(*c).mul_add(*m, sum);
+            let less = (f64::from(*x) - m) as f32;
+            *c = less.to_bits();
+            sum = f64::from(less).mul_add(*m, sum);
         }
         sum
     }
-}
-
-/// A factor of a product: numbers, step from row to row, step from column to column.
-type Factor<'a, T> = (&'a [T], usize, usize);
-
-/// `C (+)= A B` on the calling thread, `C` row-major `[m, n]`, `A` `[m, k]`, `B` `[k, n]`.
-fn product<T: Number>(c: &mut [T], add: bool, (m, n, k): (usize, usize, usize), a: Factor<'_, T>, b: Factor<'_, T>) {
-    let needs = |(_, rs, cs): Factor<'_, T>, rows: usize, columns: usize| (rows - 1) * rs + (columns - 1) * cs + 1;
-    if m * n * k == 0 {
-        return;
-    }
-    assert!(c.len() == m * n && a.0.len() >= needs(a, m, k) && b.0.len() >= needs(b, k, n), "shapes of a product");
-    let step = |step: usize| step.cast_signed();
-    // SAFETY: the assertion above holds every element that is touched inside the slices; `c` is borrowed to be written.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            c.as_mut_ptr(),
-            1,
-            step(n),
-            add,
-            a.0.as_ptr(),
-            step(a.2),
-            step(a.1),
-            b.0.as_ptr(),
-            step(b.2),
-            step(b.1),
-            T::ONE,
-            T::ONE,
-            false,
-            false,
-            false,
-            Parallelism::None,
-        );
-    }
-}
-
-/// What can be multiplied here.
-trait Number: Copy + 'static {
-    const ONE: Self;
-}
-
-impl Number for f32 {
-    const ONE: Self = 1.0;
-}
-
-impl Number for f64 {
-    const ONE: Self = 1.0;
 }

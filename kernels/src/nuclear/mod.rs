@@ -9,18 +9,17 @@
 
 mod eigen;
 mod gram;
+mod head;
+mod product;
 
-use crate::backend::Tick;
 use crate::{KernelError, MatRef};
-use gram::{Gram, View};
+use gram::View;
+pub use head::FrozenHead;
 
 /// Estimated error, as a share of the norm, that is good enough.
 const GOOD: f64 = 2e-7;
 /// Eigenvalues below this share of the largest are computed again when the estimate is not good enough.
 const SMALL: f64 = 1e-6;
-/// Rows of a head between two ticks.
-const SLAB_ROWS: usize = 1 << 14;
-
 /// Sum of the singular values of `x`, such as the logits of a text: `[tokens, words]`.
 ///
 /// # Errors
@@ -35,10 +34,10 @@ pub fn nuclear_norm(x: MatRef<'_>) -> Result<f64, KernelError> {
     if view.rows == 0 {
         return Ok(0.0);
     }
-    if !view.by_depth {
+    if !view.by_depth && view.rows <= gram::FEW_ROWS {
         let gram = gram::centred(&view);
         if gram.is_finite()
-            && let Some(norm) = certified(&gram, &eigen::values(&gram)?)
+            && let Some(norm) = certified(&eigen::values(&gram)?, |value| gram.error(value))
         {
             return Ok(norm);
         }
@@ -47,67 +46,11 @@ pub fn nuclear_norm(x: MatRef<'_>) -> Result<f64, KernelError> {
     careful(&view)
 }
 
-/// A head that does not change: norms of logits from hidden states alone. Valid while the head and what follows the hidden states are frozen,
-/// and the logits have neither bias nor soft cap.
-#[derive(Clone, Debug)]
-pub struct FrozenHead {
-    dim: usize,
-    /// `R`, `[rank, dim]`.
-    root: Vec<f64>,
-}
-
-impl FrozenHead {
-    /// Prepare a head, `[words, hidden]`; `tick` is told the rows done.
-    ///
-    /// # Errors
-    /// [`KernelError::NotFinite`] with the first such row; [`KernelError::Stopped`].
-    pub fn new(head: MatRef<'_>, tick: Tick<'_>) -> Result<Self, KernelError> {
-        check_finite(head, "frozen head")?;
-        let dim = head.dim();
-        let mut sum = Gram::zero(dim);
-        for start in (0..head.rows()).step_by(SLAB_ROWS) {
-            let slab = head.slice(start..(start + SLAB_ROWS).min(head.rows()));
-            sum.add(&gram::exact(&View { data: slab.data(), rows: dim, depth: slab.rows(), by_depth: true }));
-            if !tick(slab.rows() as u64) {
-                return Err(KernelError::Stopped);
-            }
-        }
-        Ok(Self { dim, root: eigen::root(&sum) })
-    }
-
-    /// Length of a hidden state.
-    #[must_use]
-    pub const fn dim(&self) -> usize {
-        self.dim
-    }
-
-    /// Rank of the head, within rounding.
-    #[must_use]
-    pub const fn rank(&self) -> usize {
-        self.root.len() / self.dim
-    }
-
-    /// Nuclear norm of the logits of these hidden states, `[tokens, hidden]`.
-    ///
-    /// # Errors
-    /// [`KernelError::Shape`] for another width; [`KernelError::NotFinite`] with the first such row.
-    pub fn nuclear_norm(&self, hidden: MatRef<'_>) -> Result<f64, KernelError> {
-        crate::backend::check_len("nuclear_norm", "columns", self.dim, hidden.dim())?;
-        check_finite(hidden, "nuclear_norm")?;
-        let (tokens, rank) = (hidden.rows(), self.rank());
-        if tokens.min(rank) == 0 {
-            return Ok(0.0);
-        }
-        let logits = gram::times_transposed(hidden, &self.root, rank);
-        careful(&View { data: &logits, rows: tokens.min(rank), depth: tokens.max(rank), by_depth: tokens > rank })
-    }
-}
-
 /// In double precision; the small singular values twice where that is not enough.
 fn careful<T: Copy + Into<f64> + Sync>(view: &View<'_, T>) -> Result<f64, KernelError> {
     let gram = gram::exact(view);
     let values = eigen::values(&gram)?;
-    if let Some(norm) = certified(&gram, &values) {
+    if let Some(norm) = certified(&values, |_| 0.0) {
         return Ok(norm);
     }
     let pairs = eigen::vectors(&gram)?;
@@ -121,17 +64,16 @@ fn careful<T: Copy + Into<f64> + Sync>(view: &View<'_, T>) -> Result<f64, Kernel
     Ok(large + eigen::values(&tail)?.iter().map(|v| v.max(0.0).sqrt()).sum::<f64>())
 }
 
-/// The norm, if rounding is not likely to have changed it by more than [`GOOD`]. The error of products in f32 is random: it moves a single
-/// eigenvalue by far less than it moves those that are no larger than itself.
-fn certified(gram: &Gram, values: &[f64]) -> Option<f64> {
+/// The norm, if rounding is not likely to have changed it by more than [`GOOD`]; `error` is what rounding in f32 may have done to an eigenvalue.
+fn certified(values: &[f64], error: impl Fn(f64) -> f64) -> Option<f64> {
     let largest = values.iter().copied().fold(0.0, f64::max);
-    let (single, double) = (gram.error(), 8.0 * f64::EPSILON * largest);
+    let double = 8.0 * f64::EPSILON * largest;
     let (mut norm, mut doubt) = (0.0, 0.0);
-    for value in values {
+    for &value in values {
         let singular = value.max(0.0).sqrt();
-        let error = double + if *value > 32.0 * single { single / 8.0 } else { 4.0 * single };
+        let error = double + error(value.max(0.0));
         norm += singular;
-        doubt += if *value > error { error / (2.0 * singular) } else { error.sqrt() };
+        doubt += if value > error { error / (2.0 * singular) } else { error.sqrt() };
     }
     (doubt <= GOOD * norm || largest == 0.0).then_some(norm)
 }

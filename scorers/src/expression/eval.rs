@@ -123,7 +123,8 @@ impl<'a> Value<'a> {
 }
 
 fn standardise(values: &[f64]) -> Vec<f64> {
-    if equal(values) {
+    let (low, high) = extent(values);
+    if low >= high {
         return vec![0.0; values.len()];
     }
     let (mean, deviation) = moments(values);
@@ -131,13 +132,13 @@ fn standardise(values: &[f64]) -> Vec<f64> {
 }
 
 fn stretch(values: &[f64]) -> Vec<f64> {
-    let low = values.iter().copied().fold(f64::INFINITY, f64::min);
-    let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let (low, high) = extent(values);
     values.iter().map(|v| if high > low { (v - low) / (high - low) } else { 0.0 }).collect()
 }
 
-fn equal(values: &[f64]) -> bool {
-    values.windows(2).all(|pair| pair[0] == pair[1])
+/// Least and greatest value.
+fn extent(values: &[f64]) -> (f64, f64) {
+    values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &v| (low.min(v), high.max(v)))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of rows")]

@@ -89,7 +89,9 @@ fn standardised(rows: &[Row]) -> Vec<f64> {
 #[test]
 fn a_target_without_spread_influences_nothing() {
     let mut rows = rows(50, 1);
-    rows.iter_mut().for_each(|row| row.numbers[0] = 0.7);
+    for row in &mut rows {
+        row.numbers[0] = 0.7;
+    }
     let scores = Influence::default().score(&pool(&rows), &Ctx::new(3)).unwrap();
     assert!(scores.values().iter().all(|v| v.abs() == 0.0));
     let other = Influence { target: "score.reward".to_owned(), ..Influence::default() };

@@ -18,11 +18,10 @@ fn each(check: impl Fn(&str, &dyn Scorer)) {
 }
 
 fn bits(scorer: &dyn Scorer, pool: &Pool) -> Vec<u32> {
-    let scores = scorer.score(pool, &Ctx::new(17)).unwrap();
-    assert_eq!(scores.null_count(), 0);
-    assert_eq!(scores.len(), pool.rows());
-    assert!(scores.values().iter().all(|v| v.is_finite()));
-    scores.values().iter().map(|v| v.to_bits()).collect()
+    let found = scorer.score(pool, &Ctx::new(17)).unwrap();
+    assert_eq!((found.null_count(), found.len()), (0, pool.rows()));
+    assert!(found.values().iter().all(|v| v.is_finite()));
+    found.values().iter().map(|v| v.to_bits()).collect()
 }
 
 fn by_id(rows: &[Row], bits: &[u32]) -> BTreeMap<u64, u32> {
