@@ -104,7 +104,8 @@ impl Selector for Goracs {
                 return Ok((0..n).map(count).sum());
             }
             let found = self.solve(&parts, m, ctx)?;
-            let members = parts.iter().zip(&found).flat_map(|(part, found)| found.members.iter().map(|&i| part.rows[i]));
+            let members =
+                parts.iter().zip(&found).flat_map(|(part, found)| found.members.iter().map(|&i| part.rows[i]));
             Ok(members.map(|row| count(sides.by_id[row])).sum())
         })?;
         let found = self.solve(&parts, rows, ctx)?;
@@ -196,7 +197,8 @@ fn taken(x: MatRef<'_>, rows: &[usize]) -> Vec<f32> {
 #[expect(clippy::cast_possible_truncation, reason = "for display; the choice is made in double precision")]
 fn selection(sides: &Sides<'_>, parts: &[Part], found: &[Outcome]) -> Selection {
     let n = sides.ids.len();
-    let mut assessment = Assessment { row: sides.ids.to_vec(), score: vec![0.0; n], place: vec![0; n], ..Assessment::default() };
+    let mut assessment =
+        Assessment { row: sides.ids.to_vec(), score: vec![0.0; n], place: vec![0; n], ..Assessment::default() };
     let mut members: Vec<(f64, usize, Option<u32>)> = Vec::new();
     for (part, found) in parts.iter().zip(found) {
         for (&row, estimate) in part.rows.iter().zip(&found.estimate) {
@@ -213,7 +215,11 @@ fn selection(sides: &Sides<'_>, parts: &[Part], found: &[Outcome]) -> Selection 
         score: (-estimate + 0.0) as f32,
         weight: 1.0,
         group,
-        reason: format!("one of {} rows that together lie near the target; its share {:.4}", members.len(), -estimate + 0.0),
+        reason: format!(
+            "one of {} rows that together lie near the target; its share {:.4}",
+            members.len(),
+            -estimate + 0.0
+        ),
     };
     let picks = members.iter().map(pick).collect();
     let report = report(parts, found);

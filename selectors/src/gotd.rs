@@ -115,12 +115,13 @@ impl Selector for GotD {
         let (potentials, report) = self.potentials(&sides, ctx)?;
         let calibrated = sides.by_position(&calibrated(&potentials));
         let n = ids.len();
-        let mut chosen = Ranking::by(&ids, |p| falling(calibrated[p])).select(&limit, &scores(&calibrated), |p, rank| {
-            format!(
-                "more of it changes the distance to the target by {:.4} per unit of mass; place {rank} of {n} rows",
-                calibrated[p]
-            )
-        })?;
+        let mut chosen =
+            Ranking::by(&ids, |p| falling(calibrated[p])).select(&limit, &scores(&calibrated), |p, rank| {
+                format!(
+                    "more of it changes the distance to the target by {:.4} per unit of mass; place {rank} of {n} rows",
+                    calibrated[p]
+                )
+            })?;
         chosen.report = report;
         Ok(chosen)
     }

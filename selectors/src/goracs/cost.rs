@@ -1,7 +1,7 @@
 //! The cost of using a row for a target row: distance minus `lambda` times the row's gradient norm, scaled to 0..1.
 
-use curate_core::kernels::transport::{Ground, Points, narrow};
 use curate_core::kernels::MatRef;
+use curate_core::kernels::transport::{Ground, Points, narrow};
 use curate_core::{Ctx, Result};
 
 /// Costs of all candidates (rows) for all target rows (columns).
