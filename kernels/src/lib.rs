@@ -2,7 +2,7 @@
 //! body and, where the machine has one, a CUDA body. This room knows no Arrow, no pools and no parameters.
 //!
 //! Promise: on one device the same numbers give the same bits, whatever the number of threads, the chunking of rows or
-//! the instruction set. Every value that leaves the fast CPU body is the *canonical* one of [`exact`] (fixed lanes,
+//! the instruction set. Every value that leaves the fast CPU body is the *canonical* one of `exact` (fixed lanes,
 //! fixed tree); faster arithmetic only decides which pairs need to be looked at, under a proven error bound.
 #![allow(unsafe_code)] // reason: vector intrinsics and CUDA launches live here and nowhere else
 #![allow(
