@@ -43,6 +43,8 @@ pub struct Chosen {
     pub selection: Selection,
     /// Digest of the embedder, if one was used.
     pub model: Option<String>,
+    /// Digest of the target's files, if the method takes one.
+    pub target_digest: Option<String>,
 }
 
 /// Resolve every name of the plan, open the input and check that each column wanted has a provider.
@@ -194,6 +196,7 @@ pub fn choose(prepared: Prepared, host: &Host, ctx: &Ctx) -> Result<Chosen> {
         ctx.progress().finish();
     }
     let mut ctx = bound(host, ctx, digest).child("select");
+    let target_digest = target.as_ref().map(|(source, _)| crate::select::input_digest(source));
     if let Some((source, want)) = target {
         let target = build(&source, &want, &host.cache, &ctx)?;
         let digest = Key::of(&[digest.bytes(), target.digest.bytes()]);
@@ -202,7 +205,7 @@ pub fn choose(prepared: Prepared, host: &Host, ctx: &Ctx) -> Result<Chosen> {
     refuse_empty(&pool, &source)?;
     let selection = selector.select(&pool, budget, &ctx)?;
     ctx.progress().finish();
-    Ok(Chosen { source, features, verdicts, selection, model: want.embedder.map(|e| e.digest()) })
+    Ok(Chosen { source, features, verdicts, selection, model: want.embedder.map(|e| e.digest()), target_digest })
 }
 
 fn refuse_empty(pool: &Pool, source: &Source) -> Result<()> {

@@ -78,6 +78,9 @@ pub struct Manifest {
     pub layout: String,
     /// Digest over all input units, in order.
     pub input_digest: String,
+    /// The same of the target, where the method takes one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_digest: Option<String>,
     /// The input files.
     pub inputs: Vec<InputRecord>,
     /// Digest of the embedding model, if one was used.

@@ -108,7 +108,7 @@ pub(crate) fn input_digest(source: &Source) -> String {
 }
 
 fn manifest(plan: &Plan, chosen: &Chosen, written: &Written, cost: Cost) -> Manifest {
-    let Chosen { source, features, verdicts, selection, model } = chosen;
+    let Chosen { source, features, verdicts, selection, model, target_digest } = chosen;
     let dropped: u64 = verdicts.iter().map(|v| v.2.keep.iter().filter(|k| !**k).count() as u64).sum();
     let read_rows = features.pool.rows() as u64;
     let mut report = selection.report.clone();
@@ -121,6 +121,7 @@ fn manifest(plan: &Plan, chosen: &Chosen, written: &Written, cost: Cost) -> Mani
         plan: plan.clone(),
         layout: source.layout().to_string(),
         input_digest: input_digest(source),
+        target_digest: target_digest.clone(),
         inputs: source
             .files()
             .iter()

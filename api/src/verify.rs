@@ -60,6 +60,10 @@ fn replay(manifest: &Manifest, host: &Host) -> Result<Vec<Check>> {
     let chosen = choose(prepared, host, &ctx)?;
     let same_choice = selection_digest(&chosen.selection) == manifest.selection_digest;
     checks.push(Check::new("choice", same_choice, "running the plan again chooses other rows, or for other reasons"));
+    if manifest.target_digest.is_some() {
+        let same = chosen.target_digest == manifest.target_digest;
+        checks.push(Check::new("target", same, "the target files changed since the selection was made"));
+    }
     checks.push(Check::new("model", chosen.model == manifest.model, "the embedding model is another one"));
     checks.push(replay_bytes(manifest, &chosen, host, &ctx)?);
     Ok(checks)

@@ -83,6 +83,19 @@ fn methods_of_variety_find_every_planted_topic() {
     }
 }
 
+#[test]
+fn a_changed_target_is_noticed() {
+    let story = Story::new();
+    let (target, out, cache) = (story.at("target.parquet"), story.at("out.parquet"), story.at("cache"));
+    tables::write(&target, &tables::read(&sample()).slice(100, 20));
+    story.select(&sample(), &out, &["--budget", "10", "--method", "gotd", "--target", &target]);
+    story.curate(&["verify", &out, "--cache", &cache]).ok();
+    tables::write(&target, &tables::read(&sample()).slice(500, 20));
+    let checks = story.curate(&["verify", &out, "--cache", &cache, "--json"]);
+    assert_eq!(checks.code, 3, "{}", checks.stderr);
+    assert!(checks.stdout.contains("\"what\":\"target\",\"ok\":false"), "{}", checks.stdout);
+}
+
 /// `just docs` writes the page.
 #[test]
 fn the_page_of_methods_is_current() {
