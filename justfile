@@ -13,6 +13,10 @@ check:
 test:
     cargo test --workspace
 
+# Training runs too long for every change: number tasks learned from rows to report, and what wrong answers cost
+acceptance:
+    cargo test --release --workspace --test trainer -- --ignored three_digits --nocapture
+
 # The binary, optimised: target/release/curate
 build:
     cargo build --release

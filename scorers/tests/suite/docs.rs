@@ -33,16 +33,6 @@ fn every_scorer_is_documented() {
 }
 
 #[test]
-fn every_scorer_file_says_its_source_and_cost() {
-    for name in names() {
-        let path = format!("{}/src/{}.rs", env!("CARGO_MANIFEST_DIR"), name.replace('-', "_"));
-        let text = std::fs::read_to_string(&path).unwrap();
-        let head: String = text.lines().take_while(|line| line.starts_with("//!")).collect();
-        assert!(head.contains("Source:") && head.contains("Cost:"), "{path}: head without Source or Cost");
-    }
-}
-
-#[test]
 fn a_rule_that_cannot_be_read_is_refused_when_built() {
     let entry = curate_core::find(SCORERS, "instructmining", "scorer").unwrap();
     let build = |rule: &str| entry.build(&Map::from_iter([("rule".to_owned(), json!(rule))])).map(|s| s.needs().len());
