@@ -1,10 +1,11 @@
 //! One training step, timed: a random Llama with adapters on queries and values, as the peers' benchmark builds it.
 //!
-//! `cargo run --release -p curate-trainer --example step -- [lora|full|score] [reps]`, threads by `RAYON_NUM_THREADS`.
+//! `cargo run --release -p curate-trainer --example step -- [lora|lora-bf16|full|score] [reps]`, threads by `RAYON_NUM_THREADS`.
 //! Prints one JSON line: seconds and tokens a second (median), peak memory, loss before and after.
 
 use curate_core::{Ctx, Result};
 use curate_trainer::model::{Config, Linear, LoraRef, Model, StepOptions};
+use curate_trainer::sft::Differentiable;
 use curate_trainer::{Batch, Grads, ParamId, Sequence, Tensor};
 use std::time::Instant;
 
@@ -93,8 +94,11 @@ fn main() -> Result<()> {
     let checkpointing = arguments.get(2).is_some();
     let ctx = Ctx::new(0);
     let (mut model, batch) = (model(&ctx)?, batch(&ctx));
-    if mode == "lora" {
+    if mode.starts_with("lora") {
         adapt(&mut model, &ctx);
+    }
+    if mode == "lora-bf16" {
+        model.compactable().into_iter().for_each(|id| model.params.shrink(id));
     }
     let scale = 1.0 / 2040.0;
     let mut grads = if mode == "score" { Grads::default() } else { Grads::zeros(&model.params) };

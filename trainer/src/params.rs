@@ -1,6 +1,11 @@
 //! The tensors of a model in a fixed order, and the gradients of those that are trained.
 
+use half::bf16;
+use rayon::prelude::*;
 use std::collections::BTreeMap;
+
+/// Numbers a thread widens at a time.
+const BLOCK: usize = 1 << 14;
 
 /// Place of a tensor in [`Params`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,6 +29,16 @@ pub struct Tensor {
 pub struct Params {
     tensors: Vec<Tensor>,
     by_name: BTreeMap<String, usize>,
+    /// Frozen tensors that are kept in 16 bits; their `data` is empty.
+    halves: BTreeMap<usize, Vec<bf16>>,
+}
+
+impl Tensor {
+    /// Number of entries, wherever they are kept.
+    #[must_use]
+    pub fn entries(&self) -> usize {
+        self.shape.iter().product()
+    }
 }
 
 impl Params {
@@ -52,6 +67,35 @@ impl Params {
         &mut self.tensors[id.0]
     }
 
+    /// Keep a tensor in 16 bits, rounded to nearest even: half of the memory, and never trained.
+    pub fn shrink(&mut self, id: ParamId) {
+        let tensor = &mut self.tensors[id.0];
+        if !tensor.data.is_empty() {
+            tensor.trained = false;
+            self.halves.insert(id.0, tensor.data.par_iter().with_min_len(BLOCK).map(|x| bf16::from_f32(*x)).collect());
+            tensor.data = Vec::new();
+        }
+    }
+
+    /// The numbers of a tensor that is kept in 16 bits.
+    #[must_use]
+    pub fn half(&self, id: ParamId) -> Option<&[bf16]> {
+        self.halves.get(&id.0).map(Vec::as_slice)
+    }
+
+    /// Keep a tensor in 32 bits again.
+    pub fn widen(&mut self, id: ParamId) {
+        if let Some(half) = self.halves.remove(&id.0) {
+            self.tensors[id.0].data = vec![0.0; half.len()];
+            widen(&half, &mut self.tensors[id.0].data);
+        }
+    }
+
+    /// Keep every tensor in 32 bits.
+    pub fn widen_all(&mut self) {
+        (0..self.tensors.len()).for_each(|id| self.widen(ParamId(id)));
+    }
+
     /// Every tensor in order.
     pub fn iter(&self) -> impl Iterator<Item = (ParamId, &Tensor)> {
         self.tensors.iter().enumerate().map(|(id, tensor)| (ParamId(id), tensor))
@@ -68,6 +112,13 @@ impl Params {
     pub const fn is_empty(&self) -> bool {
         self.tensors.is_empty()
     }
+}
+
+/// The same numbers in 32 bits: 16 zeros behind each.
+pub(crate) fn widen(half: &[bf16], wide: &mut [f32]) {
+    wide.par_chunks_mut(BLOCK).zip(half.par_chunks(BLOCK)).for_each(|(wide, half)| {
+        wide.iter_mut().zip(half).for_each(|(x, h)| *x = f32::from_bits(u32::from(h.to_bits()) << 16));
+    });
 }
 
 /// Gradients of the trained tensors, by id; `None` for the others.

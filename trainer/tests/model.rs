@@ -1,12 +1,14 @@
 //! The model against `PyTorch`: logits, losses, gradients, adapters and generation of five small random models.
 #![allow(clippy::float_cmp, clippy::cast_precision_loss)] // reason: same bits is the promise; sizes become numbers
 
+mod compact;
 mod files;
 mod golden;
 mod gradients;
 
 use curate_core::Ctx;
-use curate_trainer::model::{LoraRef, Model, SafeFile, StepOptions};
+use curate_trainer::checkpoint::TensorFile;
+use curate_trainer::model::{LoraRef, Model, StepOptions};
 use curate_trainer::{Batch, Grads, IGNORE, Sequence, Tensor};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -49,7 +51,7 @@ pub(crate) fn batch(name: &str) -> Batch {
 
 /// Put the golden adapter on a model and freeze everything else.
 pub(crate) fn adapt(model: &mut Model, name: &str) {
-    let mut file = SafeFile::open(&folder(name).join("adapter/adapter_model.safetensors")).unwrap();
+    let mut file = TensorFile::open(&folder(name).join("adapter/adapter_model.safetensors")).unwrap();
     for at in 0..model.params.len() {
         model.params.get_mut(curate_trainer::ParamId(at)).trained = false;
     }
@@ -59,7 +61,7 @@ pub(crate) fn adapt(model: &mut Model, name: &str) {
         let Some(shape) = file.shape(&key("A")).map(<[usize]>::to_vec) else { continue };
         let out = model.params.find(&format!("{path}.weight")).map(|id| model.params.get(id).shape[0]).unwrap();
         let mut push = |name: String, shape: Vec<usize>| {
-            let data = file.read(&name).unwrap();
+            let data = file.floats(&name).unwrap();
             model.params.push(Tensor { name, shape, data, trained: true })
         };
         let (a, b) = (push(key("A"), shape.clone()), push(key("B"), vec![out, shape[0]]));

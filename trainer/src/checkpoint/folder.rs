@@ -8,6 +8,21 @@ use std::path::{Path, PathBuf};
 
 const STATE: &str = "trainer_state.json";
 
+/// How the names of files and folders begin that are not whole yet.
+pub(super) const PARTIAL: &str = ".partial-";
+
+/// What belongs to a model beside its configuration and weights.
+pub const COMPANIONS: [&str; 8] = [
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+];
+
 /// Writes a file at the path given.
 type Write<'a> = Box<dyn Fn(&Path) -> Result<()> + 'a>;
 
@@ -42,7 +57,7 @@ fn name(step: u64) -> String {
 /// `checkpoint/write` with the cause when the disk refuses, for one when it is full.
 pub fn write_folder(out: &Path, parts: &[Part<'_>], state: &State) -> Result<PathBuf> {
     let target = out.join(name(state.global_step));
-    fill(out, &target, parts, state).map_err(|e| {
+    fill(&target, parts, state).map_err(|e| {
         let what = format!("{} could not be written: {e}", target.display());
         Error::io("checkpoint/write", what)
             .hint("the checkpoints before it are whole; free some space and resume")
@@ -51,28 +66,73 @@ pub fn write_folder(out: &Path, parts: &[Part<'_>], state: &State) -> Result<Pat
     Ok(target)
 }
 
-fn fill(out: &Path, target: &Path, parts: &[Part<'_>], state: &State) -> Result<()> {
-    fs::create_dir_all(out)?;
-    let temp = tempfile::Builder::new().prefix(".partial-").tempdir_in(out)?;
+fn fill(target: &Path, parts: &[Part<'_>], state: &State) -> Result<()> {
     let mut state = State { version: 1, ..state.clone() };
-    for part in parts {
-        let path = temp.path().join(part.name);
-        (part.write)(&path)?;
+    place_folder(target, |folder| {
+        for part in parts {
+            let path = folder.join(part.name);
+            (part.write)(&path)?;
+            File::open(&path)?.sync_all()?;
+            state.files.insert(part.name.to_owned(), digest(&path)?);
+        }
+        let path = folder.join(STATE);
+        fs::write(&path, serde_json::to_vec_pretty(&state).map_err(|e| Error::io("io", e.to_string()))?)?;
+        Ok(File::open(&path)?.sync_all()?)
+    })
+}
+
+/// Have `fill` fill a folder beside `target`, then give it its name. A folder that was there before is put aside for that and
+/// removed last: whenever the process ends, one of the two is whole.
+///
+/// # Errors
+/// What `fill` gives; `io`. The old folder then stays.
+pub fn place_folder(target: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let parent = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(parent)?;
+    let temp = || tempfile::Builder::new().prefix(PARTIAL).tempdir_in(parent);
+    let new = temp()?;
+    fill(new.path())?;
+    File::open(new.path())?.sync_all()?;
+    usual_permissions(new.path(), 0o755)?;
+    let old = if target.exists() { Some(temp()?) } else { None };
+    if let Some(old) = &old {
+        fs::rename(target, old.path().join("old"))?;
+    }
+    fs::rename(new.path(), target).inspect_err(|_| {
+        old.as_ref().map(|old| fs::rename(old.path().join("old"), target));
+    })?;
+    drop(new.keep());
+    Ok(File::open(parent)?.sync_all()?)
+}
+
+/// Remove what runs that were killed while they saved into `out` have left there.
+///
+/// # Errors
+/// `io`.
+pub fn sweep(out: &Path) -> Result<()> {
+    if !out.exists() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(out)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(PARTIAL) {
+            let (path, folder) = (entry.path(), entry.file_type()?.is_dir());
+            if folder { fs::remove_dir_all(path)? } else { fs::remove_file(path)? }
+        }
+    }
+    Ok(())
+}
+
+/// Copy the files that belong to a model beside its weights, where they are there.
+///
+/// # Errors
+/// `io`.
+pub fn copy_companions(from: &Path, to: &Path) -> Result<()> {
+    for name in COMPANIONS.into_iter().filter(|name| from.join(name).is_file()) {
+        let path = to.join(name);
+        fs::copy(from.join(name), &path)?;
         File::open(&path)?.sync_all()?;
-        state.files.insert(part.name.to_owned(), digest(&path)?);
     }
-    let path = temp.path().join(STATE);
-    fs::write(&path, serde_json::to_vec_pretty(&state).map_err(|e| Error::io("io", e.to_string()))?)?;
-    File::open(&path)?.sync_all()?;
-    File::open(temp.path())?.sync_all()?;
-    if target.exists() {
-        // a checkpoint of this step that was not whole, or the same one again
-        fs::remove_dir_all(target)?;
-    }
-    usual_permissions(temp.path(), 0o755)?;
-    fs::rename(temp.path(), target)?;
-    drop(temp.keep());
-    File::open(out)?.sync_all()?;
     Ok(())
 }
 
@@ -192,6 +252,22 @@ mod tests {
         let error = write_folder(out.path(), &parts, &at(10)).unwrap_err();
         assert_eq!((error.code(), error.exit_code()), ("checkpoint/write", 5));
         assert_eq!(newest(out.path()).unwrap().unwrap().1.global_step, 5);
+        assert_eq!(fs::read_dir(out.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_folder_is_replaced_whole_and_what_was_left_is_swept() {
+        let out = tempfile::tempdir().unwrap();
+        let target = out.path().join("model");
+        let put = |text: &str| place_folder(&target, |folder| Ok(fs::write(folder.join("a"), text)?));
+        put("one").unwrap();
+        put("two").unwrap();
+        assert_eq!(fs::read_to_string(target.join("a")).unwrap(), "two");
+        assert!(place_folder(&target, |_| Err(Error::io("io", "no"))).is_err());
+        assert_eq!((fs::read_to_string(target.join("a")).unwrap().as_str(), fs::read_dir(out.path()).unwrap().count()), ("two", 1));
+        fs::create_dir(out.path().join(".partial-x")).unwrap();
+        fs::write(out.path().join(".partial-y"), "").unwrap();
+        sweep(out.path()).unwrap();
         assert_eq!(fs::read_dir(out.path()).unwrap().count(), 1);
     }
 

@@ -1,10 +1,12 @@
 //! What a run leaves on the disk, and how it goes on from there: folders `checkpoint-<step>` that are whole or not there.
 
 mod folder;
+mod read;
 mod state;
 mod tensors;
 
-pub use folder::{Part, newest, read, rotate, steps, write_folder};
+pub use folder::{COMPANIONS, Part, copy_companions, newest, place_folder, read, rotate, steps, sweep, write_folder};
 pub use state::{FileDigest, State};
+pub use read::TensorFile;
 pub(crate) use tensors::bytes;
-pub use tensors::{Entry, Precision, TensorFile, Values, place, write, write_plain};
+pub use tensors::{Dtype, Entry, Values, place, write, write_plain};

@@ -5,9 +5,10 @@ use crate::sft::{Differentiable, ids};
 use crate::{Params, Tensor};
 use rayon::prelude::*;
 
-/// `W += s B A` in f32 for every adapter, which is then removed with its tensors. Gives the number of maps changed.
+/// `W += s B A` in f32 for every adapter, which is then removed with its tensors. Weights kept in 16 bits are widened first. Gives the number of maps changed.
 pub fn merge<M: Adaptable + Differentiable>(model: &mut M) -> usize {
     let adapters = attached(model);
+    model.params_mut().widen_all();
     for one in &adapters {
         add(model.params_mut(), one);
         model.set_adapter(one.weight, None);

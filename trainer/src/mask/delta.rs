@@ -10,6 +10,7 @@ use super::movement::{Masks, changed, pairs};
 use crate::checkpoint::{self, Entry, TensorFile};
 use crate::{ParamId, Params};
 use curate_core::{Error, Location, Result};
+use half::bf16;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -40,8 +41,11 @@ pub struct SparseDelta {
 #[must_use]
 pub fn digest(params: &Params) -> String {
     let mut hasher = blake3::Hasher::new();
-    for (_, tensor) in params.iter().filter(|(_, t)| !crate::lora::is_adapter(&t.name)) {
+    for (id, tensor) in params.iter().filter(|(_, t)| !crate::lora::is_adapter(&t.name)) {
         hasher.update(format!("{} {:?}\n", tensor.name, tensor.shape).as_bytes());
+        for block in params.half(id).unwrap_or_default().chunks(16 * 1024) {
+            hasher.update(&checkpoint::bytes(block, bf16::to_le_bytes));
+        }
         for block in tensor.data.chunks(16 * 1024) {
             hasher.update(&checkpoint::bytes(block, f32::to_le_bytes));
         }

@@ -6,6 +6,7 @@
 //! Cost: 4 bytes an entry for differences, 8 for the choice.
 
 use super::{Mask, top_k_global};
+use crate::lora::is_adapter;
 use crate::{ParamId, Params, Tensor};
 use curate_core::{Error, Result};
 use std::collections::BTreeMap;
@@ -25,6 +26,10 @@ pub fn pairs<'a>(before: &'a Params, after: &'a Params) -> Result<Vec<(ParamId, 
         }
         None => Err(apart(&format!("tensor '{}' is in one of the models only", old.name))),
     };
+    let stranger = |(_, new): &(ParamId, &Tensor)| !is_adapter(&new.name) && before.find(&new.name).is_none();
+    if let Some((_, new)) = after.iter().find(stranger) {
+        return Err(apart(&format!("tensor '{}' is in one of the models only", new.name)));
+    }
     before.iter().map(pair).collect()
 }
 
@@ -32,14 +37,26 @@ fn apart(what: &str) -> Error {
     Error::data("model/pair", what).hint("compare two states of the same model: a base and what was trained from it")
 }
 
-/// The `k` entries that moved most, over all tensors whose name `maskable` admits.
+/// The `k` entries that moved most, over all tensors whose name `maskable` admits, but for those `taken` already.
 ///
 /// # Errors
 /// `model/pair`, `mask/too-large`.
-pub fn top_movement(before: &Params, after: &Params, k: usize, maskable: impl Fn(&str) -> bool) -> Result<Masks> {
+pub fn top_movement(
+    before: &Params,
+    after: &Params,
+    k: usize,
+    maskable: impl Fn(&str) -> bool,
+    taken: &Masks,
+) -> Result<Masks> {
     let pairs: Vec<_> = pairs(before, after)?.into_iter().filter(|(_, old, _)| maskable(&old.name)).collect();
-    let moved: Vec<Vec<f32>> = pairs.iter().map(|(_, old, new)| movement(old, new)).collect();
-    let masks = top_k_global(&moved.iter().map(Vec::as_slice).collect::<Vec<_>>(), k)?;
+    let free = |(id, old, new): &(ParamId, &Tensor, &Tensor)| {
+        let mut moved = movement(old, new);
+        taken.get(id).into_iter().flat_map(Mask::indices).for_each(|i| moved[*i as usize] = f32::NAN);
+        moved
+    };
+    let moved: Vec<Vec<f32>> = pairs.iter().map(free).collect();
+    let left = moved.iter().flatten().filter(|x| !x.is_nan()).count();
+    let masks = top_k_global(&moved.iter().map(Vec::as_slice).collect::<Vec<_>>(), k.min(left))?;
     Ok(pairs.into_iter().map(|(id, _, _)| id).zip(masks).collect())
 }
 
@@ -85,12 +102,15 @@ mod tests {
     #[test]
     fn picks_what_moved_most() {
         let (before, after) = (params(&[&[0.0, 1.0], &[2.0, 3.0]]), params(&[&[0.5, 1.0], &[2.0, 1.0]]));
-        let masks = top_movement(&before, &after, 1, |_| true).unwrap();
+        let masks = top_movement(&before, &after, 1, |_| true, &Masks::new()).unwrap();
+        let next = top_movement(&before, &after, 9, |_| true, &masks).unwrap();
+        assert_eq!((next[&ParamId(0)].indices(), next[&ParamId(1)].indices()), (&[0, 1][..], &[0][..]));
         assert_eq!((masks[&ParamId(0)].len(), masks[&ParamId(1)].indices()), (0, &[1][..]));
         let all = changed(&before, &after, 0.0).unwrap();
         assert_eq!((all[&ParamId(0)].indices(), all[&ParamId(1)].indices()), (&[0][..], &[1][..]));
         assert_eq!(changed(&before, &after, 1.0).unwrap()[&ParamId(0)].len(), 0);
         assert!((jaccard(&masks, &all) - 0.5).abs() < 1e-12);
         assert_eq!(pairs(&before, &params(&[&[1.0]])).unwrap_err().code(), "model/pair");
+        assert_eq!(pairs(&params(&[&[1.0, 0.0]]), &after).unwrap_err().code(), "model/pair");
     }
 }

@@ -256,7 +256,9 @@ impl Model {
         }
         let mut gx = gx;
         if let Some((gx, beta)) = &mut gx {
-            nn::gemm(MatMut::new(gx, rows, input), *beta, 1.0, g, self.matrix(linear.weight));
+            self.with_weight(linear.weight, |weight| {
+                nn::gemm(MatMut::new(gx, rows, input), *beta, 1.0, g, weight);
+            });
         }
         if let Some(lora) = linear.lora {
             self.lora_backward(lora, (x, gy), gx.map(|(gx, _)| gx), grads);

@@ -19,6 +19,8 @@ impl<F: FnMut(&str, &[usize], Role) -> Result<Vec<f32>>> Fill for F {}
 struct Builder<F> {
     params: Params,
     fill: F,
+    /// Keep the linear maps of blocks in 16 bits.
+    compact: bool,
 }
 
 impl<F: Fill> Builder<F> {
@@ -33,6 +35,9 @@ impl<F: Fill> Builder<F> {
 
     fn linear(&mut self, name: &str, (out, input): (usize, usize), bias: bool) -> Result<Linear> {
         let weight = self.tensor(&format!("{name}.weight"), &[out, input], Role::Matrix)?;
+        if self.compact {
+            self.params.shrink(weight);
+        }
         let bias = if bias { Some(self.tensor(&format!("{name}.bias"), &[out], Role::Bias)?) } else { None };
         Ok(Linear { weight, bias, lora: None })
     }
@@ -62,9 +67,10 @@ impl<F: Fill> Builder<F> {
     }
 }
 
-/// Build a model, asking `fill` for every tensor in order. All tensors are marked as trained.
-pub(super) fn build(config: Config, fill: impl Fill) -> Result<Model> {
-    let mut builder = Builder { params: Params::default(), fill };
+/// Build a model, asking `fill` for every tensor in order. All tensors are marked as trained but those kept in 16 bits, which
+/// `compact` asks for.
+pub(super) fn build(config: Config, compact: bool, fill: impl Fill) -> Result<Model> {
+    let mut builder = Builder { params: Params::default(), fill, compact };
     let table = [config.vocab_size, config.hidden_size];
     let embed = builder.tensor("model.embed_tokens.weight", &table, Role::Matrix)?;
     let layers = (0..config.layers()).map(|index| builder.layer(&config, index)).collect::<Result<Vec<_>>>()?;

@@ -4,8 +4,9 @@
 mod file;
 
 use super::rope::Rope;
+use crate::checkpoint::Dtype;
 use curate_core::{Error, Location, Result};
-use file::File;
+use file::{File, family};
 use serde::Deserialize;
 use serde_json::Value;
 use std::path::Path;
@@ -29,18 +30,6 @@ const FAMILIES: [(&str, &str, Family); 4] = [
     ("Qwen2ForCausalLM", "qwen2", Family::Qwen2),
     ("Qwen3ForCausalLM", "qwen3", Family::Qwen3),
 ];
-
-/// Number format of weights on disk. In memory they are f32.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Dtype {
-    /// 32 bits.
-    #[default]
-    F32,
-    /// IEEE half precision.
-    F16,
-    /// bfloat16.
-    Bf16,
-}
 
 /// Which linear maps carry a bias.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -118,8 +107,8 @@ impl Config {
     /// # Errors
     /// When a key is missing or asks for what is not supported.
     pub fn from_json(raw: Value) -> Result<Self> {
+        let family = family(&raw)?;
         let file = File::deserialize(&raw).map_err(|e| wrong(format!("{e}")))?;
-        let family = file.family()?;
         file.refuse_the_rest()?;
         let head_dim = file.head_dim.unwrap_or(match family {
             Family::Qwen3 => 128,
@@ -146,6 +135,15 @@ impl Config {
         };
         config.check()?;
         Ok(config)
+    }
+
+    /// The same model with weights in another format on disk.
+    #[must_use]
+    pub fn with_dtype(&self, dtype: Dtype) -> Self {
+        let mut config = Self { dtype, ..self.clone() };
+        let key = if config.raw.get("torch_dtype").is_some() { "torch_dtype" } else { "dtype" };
+        config.raw[key] = dtype.name().into();
+        config
     }
 
     /// Whether queries and keys are normed head by head.

@@ -6,6 +6,7 @@
 //! again. Cost: two operations a weight and token, and attention.
 
 use super::{Layer, Linear, LoraRef, Model};
+use crate::params::widen;
 use crate::{Batch, IGNORE, ParamId};
 use curate_core::kernels::nn::{self, Attention, Mat, MatMut, RmsNorm, Rotation, Seen};
 use curate_core::{Ctx, Error, Location, Result};
@@ -187,10 +188,20 @@ impl Model {
         (shape.first().copied().unwrap_or(0), shape.get(1).copied().unwrap_or(1))
     }
 
-    /// A matrix of the model.
+    /// A matrix of the model that is kept in 32 bits.
     pub(super) fn matrix(&self, id: ParamId) -> Mat<'_> {
         let (rows, cols) = self.shape(id);
         Mat::new(self.data(id), rows, cols)
+    }
+
+    /// Use a weight. One that is kept in 16 bits is widened for as long as it is used.
+    pub(super) fn with_weight(&self, id: ParamId, used: impl FnOnce(Mat<'_>)) {
+        let Some(half) = self.params.half(id) else { return used(self.matrix(id)) };
+        let (rows, cols) = self.shape(id);
+        let mut wide = self.arena.take(half.len());
+        widen(half, &mut wide);
+        used(Mat::new(&wide, rows, cols));
+        self.arena.give([wide]);
     }
 
     /// A linear map into a new buffer.
@@ -205,7 +216,9 @@ impl Model {
     pub(super) fn linear(&self, linear: &Linear, x: &[f32], y: &mut [f32], beta: f32) {
         let (out, input) = self.shape(linear.weight);
         let rows = x.len() / input;
-        nn::gemm(MatMut::new(y, rows, out), beta, 1.0, Mat::new(x, rows, input), self.matrix(linear.weight).t());
+        self.with_weight(linear.weight, |weight| {
+            nn::gemm(MatMut::new(y, rows, out), beta, 1.0, Mat::new(x, rows, input), weight.t());
+        });
         if let Some(bias) = linear.bias {
             nn::add_rows(y, self.data(bias));
         }

@@ -1,8 +1,8 @@
 //! A model folder, read whole: `config.json` with `model.safetensors`, or the shards its index names.
 
 use super::build::{Role, build};
-use super::safefile::SafeFile;
 use super::{Config, Model};
+use crate::checkpoint::TensorFile;
 use curate_core::{Ctx, Error, Location, Result};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,7 +20,7 @@ struct Index {
 /// All files of a model and which tensor lies in which.
 struct Shards {
     folder: PathBuf,
-    files: Vec<SafeFile>,
+    files: Vec<TensorFile>,
     place: BTreeMap<String, usize>,
     used: BTreeSet<String>,
 }
@@ -37,9 +37,9 @@ impl Shards {
         let mut shards =
             Self { folder: folder.to_owned(), files: Vec::new(), place: BTreeMap::new(), used: BTreeSet::new() };
         for path in paths {
-            let file = SafeFile::open(&path)?;
+            let file = TensorFile::open_model(&path)?;
             let at = shards.files.len();
-            shards.place.extend(file.names().map(|name| (name.to_owned(), at)));
+            shards.place.extend(file.names().into_iter().map(|name| (name, at)));
             shards.files.push(file);
         }
         Ok(shards)
@@ -73,7 +73,7 @@ impl Shards {
                 .at(Location::file(self.folder.display().to_string())));
         }
         self.used.insert(name.to_owned());
-        self.files[at].read(name)
+        self.files[at].floats(name)
     }
 
     /// A tensor nobody asked for means that the model is another one than its configuration says.
@@ -96,10 +96,23 @@ impl Model {
     /// # Errors
     /// When a file is missing or broken, the weights do not fit, or the architecture is not supported.
     pub fn load(folder: &Path) -> Result<Self> {
+        Self::read(folder, false)
+    }
+
+    /// The same for adapters on weights that rest: the linear maps of the blocks are kept in 16 bits, which loses nothing where
+    /// the file holds bf16. Only one tensor at a time is in memory in 32 bits.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn load_compact(folder: &Path) -> Result<Self> {
+        Self::read(folder, true)
+    }
+
+    fn read(folder: &Path, compact: bool) -> Result<Self> {
         let config = Config::read(&folder.join("config.json"))?;
         let tied = config.tie_word_embeddings;
         let mut shards = Shards::open(folder)?;
-        let model = build(config, |name: &str, shape: &[usize], _: Role| shards.read(name, shape))?;
+        let model = build(config, compact, |name: &str, shape: &[usize], _: Role| shards.read(name, shape))?;
         shards.refuse_the_rest(tied)?;
         Ok(model)
     }
@@ -110,7 +123,7 @@ impl Model {
     /// When asked to stop.
     pub fn init(config: Config, ctx: &Ctx) -> Result<Self> {
         let (range, mut place) = (f64::from(config.initializer_range), 0);
-        build(config, |_: &str, shape: &[usize], role: Role| {
+        build(config, false, |_: &str, shape: &[usize], role: Role| {
             place += 1;
             ctx.tick(0)?;
             let count = shape.iter().product();

@@ -14,14 +14,13 @@ mod head;
 mod load;
 mod losses;
 mod rope;
-mod safefile;
 mod save;
 
-pub use config::{Biases, Config, Dtype, Family};
+pub use crate::checkpoint::Dtype;
+pub use config::{Biases, Config, Family};
 pub use generate::Generator;
 pub use losses::{Losses, StepOptions};
 pub use rope::{Rope, RopeKind};
-pub use safefile::{Out, SafeFile, write_tensors};
 
 use crate::{ParamId, Params};
 use arena::Arena;

@@ -1,10 +1,10 @@
 //! A model folder, written: `config.json` as it was read and all base tensors in one file.
 
-use super::safefile::{Out, replace, write_tensors};
-use super::{Linear, Model};
-use curate_core::Result;
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
+use super::Model;
+use crate::checkpoint::{self, Entry, Values};
+use crate::lora::is_adapter;
+use crate::{ParamId, Tensor};
+use curate_core::{Error, Location, Result};
 use std::path::Path;
 
 impl Model {
@@ -14,22 +14,19 @@ impl Model {
     /// # Errors
     /// When writing fails.
     pub fn save(&self, folder: &Path) -> Result<()> {
-        std::fs::create_dir_all(folder)?;
-        let adapters = self.adapter_tensors();
-        let tensors: Vec<Out> = self
-            .params
-            .iter()
-            .filter(|(id, _)| !adapters.contains(&id.0))
-            .map(|(_, t)| Out { name: &t.name, shape: &t.shape, data: &t.data, dtype: self.config.dtype })
-            .collect();
-        let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
-        write_tensors(&folder.join("model.safetensors"), &tensors, &metadata)?;
-        replace(&folder.join("config.json"), |file| writeln!(file, "{:#}", self.config.raw))
+        let base = self.params.iter().filter(|(_, t)| !is_adapter(&t.name));
+        let entries: Vec<Entry<'_>> = base.map(|(id, tensor)| self.entry(id, tensor)).collect();
+        checkpoint::write(&folder.join("model.safetensors"), &entries, None)?;
+        let path = folder.join("config.json");
+        checkpoint::place(&path, |temp| {
+            std::fs::write(temp, format!("{:#}\n", self.config.raw))
+                .and_then(|()| std::fs::File::open(temp)?.sync_all())
+                .map_err(|e| Error::from(e).at(Location::file(path.display().to_string())))
+        })
     }
 
-    /// Places of the tensors that belong to adapters.
-    fn adapter_tensors(&self) -> BTreeSet<usize> {
-        let linears = self.layers.iter().flat_map(|layer| layer.linears().map(Linear::clone)).chain([self.head]);
-        linears.filter_map(|linear| linear.lora).flat_map(|lora| [lora.a.0, lora.b.0]).collect()
+    fn entry<'a>(&'a self, id: ParamId, tensor: &'a Tensor) -> Entry<'a> {
+        let values = self.params.half(id).map_or(Values::Floats(&tensor.data, self.config.dtype), Values::Halves);
+        Entry { name: tensor.name.clone(), shape: tensor.shape.clone(), values }
     }
 }

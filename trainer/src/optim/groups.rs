@@ -111,10 +111,11 @@ impl Freeze {
 pub fn reinit_top(params: &mut Params, n: usize, std: f64, ctx: &Ctx) {
     let layers = layers(params);
     for id in crate::sft::ids(params) {
-        let tensor = params.get_mut(id);
-        if layer_of(&tensor.name).is_none_or(|layer| layer + n < layers) {
+        if layer_of(&params.get(id).name).is_none_or(|layer| layer + n < layers) {
             continue;
         }
+        params.widen(id);
+        let tensor = params.get_mut(id);
         if tensor.shape.len() < 2 {
             tensor.data.fill(if tensor.name.ends_with("bias") { 0.0 } else { 1.0 });
             continue;

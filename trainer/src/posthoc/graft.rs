@@ -28,7 +28,7 @@ pub fn graft(base: &Params, tuned: &Params, sparsity: f64, everything: bool) -> 
         reason = "in 0..=n"
     )]
     let k = (sparsity * n as f64).round() as usize;
-    let masks = top_movement(base, tuned, k, maskable)?;
+    let masks = top_movement(base, tuned, k, maskable, &Masks::new())?;
     let mut model = base.clone();
     for (id, mask) in &masks {
         let from = tuned.find(&base.get(*id).name).map_or(&[][..], |id: ParamId| tuned.get(id).data.as_slice());

@@ -1,61 +1,23 @@
 //! The configuration of a training run, under the names that users of other trainers know.
 
+use super::Tuning;
 use crate::data::{LossOn, Packing};
-use crate::lora::LoraConfig;
-use crate::mask::lift::LiftConfig;
 use crate::optim::groups::Freeze;
 use crate::optim::{Allora, OptimConfig, Rule};
 use crate::schedule::{Curve, Schedule};
 use curate_core::{Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
 
-/// Which entries of the model are trained.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// How weights that rest are kept in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Tuning {
-    /// All that `freeze` does not hold.
+pub enum RestingDtype {
+    /// 32 bits.
     #[default]
-    Full,
-    /// Low-rank additions; the model rests.
-    Lora(LoraConfig),
-    /// The largest entries of the low-rank part of each matrix.
-    Lift(LiftConfig),
-    /// Train all, keep the entries that moved most, start again with those alone.
-    LtSft(LtSftConfig),
-    /// The entries of a given sparse change, for one those that another run moved.
-    Sparse(SparseConfig),
-}
-
-/// Parameters of two-phase sparse fine-tuning.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct LtSftConfig {
-    /// Entries trained in the second phase; `ft_params_proportion` of all when left out.
-    pub ft_params_num: Option<usize>,
-    /// Share of entries trained in the second phase.
-    #[schemars(range(min = 0.0, max = 1.0))]
-    pub ft_params_proportion: f64,
-    /// Epochs of the first phase; `num_train_epochs` when left out.
-    pub full_epochs: Option<f64>,
-    /// Weight of the mean distance from the base, in both phases.
-    #[schemars(range(min = 0.0))]
-    pub l1: f64,
-}
-
-impl Default for LtSftConfig {
-    fn default() -> Self {
-        Self { ft_params_num: None, ft_params_proportion: 0.01, full_epochs: None, l1: 0.0 }
-    }
-}
-
-/// Where the entries to train are read from.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SparseConfig {
-    /// A sparse change, as other runs write it.
-    pub mask: PathBuf,
+    F32,
+    /// 16 bits, widened when used: half of the memory, exact for weights that were published in bf16.
+    Bf16,
 }
 
 /// What stands in for a hidden token.
@@ -146,6 +108,8 @@ pub struct SftConfig {
     pub max_steps: Option<u64>,
     /// Less memory for more time.
     pub gradient_checkpointing: bool,
+    /// How the linear maps of the blocks are kept while adapters are trained on them. All arithmetic is in 32 bits.
+    pub dtype: RestingDtype,
     /// Steps between checkpoints; at the end only when left out.
     pub save_steps: Option<u64>,
     /// Checkpoints kept; all when left out.
@@ -197,6 +161,7 @@ impl Default for SftConfig {
             num_train_epochs: 3.0,
             max_steps: None,
             gradient_checkpointing: false,
+            dtype: RestingDtype::F32,
             save_steps: None,
             save_total_limit: Some(2),
             eval_steps: None,
@@ -244,6 +209,10 @@ impl SftConfig {
         }
         match &self.tuning {
             Tuning::Lora(lora) => lora.check(),
+            _ if self.dtype == RestingDtype::Bf16 => wrong(
+                "dtype=bf16 is for weights that rest, and these are trained",
+                "train adapters (--lora), or leave dtype out: an update is too small for 16 bits",
+            ),
             _ => Ok(()),
         }
     }

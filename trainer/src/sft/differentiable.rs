@@ -16,6 +16,16 @@ pub trait Differentiable {
     /// Tokens it knows.
     fn vocab_size(&self) -> usize;
 
+    /// Spread of fresh weights.
+    fn initializer_range(&self) -> f64 {
+        0.02
+    }
+
+    /// The weights that can be kept in 16 bits while they rest.
+    fn compactable(&self) -> Vec<ParamId> {
+        Vec::new()
+    }
+
     /// Losses of a batch, forward only.
     ///
     /// # Errors
@@ -64,6 +74,14 @@ impl Differentiable for Model {
 
     fn vocab_size(&self) -> usize {
         self.config.vocab_size
+    }
+
+    fn initializer_range(&self) -> f64 {
+        f64::from(self.config.initializer_range)
+    }
+
+    fn compactable(&self) -> Vec<ParamId> {
+        self.layers.iter().flat_map(Layer::linears).map(|linear| linear.weight).collect()
     }
 
     fn losses(&self, batch: &Batch, ctx: &Ctx) -> Result<Losses> {

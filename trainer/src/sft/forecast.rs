@@ -1,6 +1,6 @@
 //! The memory a run will take, told before it starts.
 
-use super::{SftConfig, Trainable, Tuning};
+use super::{RestingDtype, SftConfig, Trainable, Tuning};
 use crate::data::Packing;
 use crate::lora::module_path;
 use crate::mask::lift::LiftConfig;
@@ -39,9 +39,9 @@ impl Forecast {
 pub fn forecast<M: Trainable>(model: &M, config: &SftConfig, sequences: &[Sequence]) -> Forecast {
     let tensors: Vec<&Tensor> = model.params().iter().map(|(_, tensor)| tensor).collect();
     let entries = |keep: &dyn Fn(&Tensor) -> bool| -> u64 {
-        tensors.iter().filter(|t| keep(t) && !config.freeze.holds(&t.name, &t.shape)).map(|t| t.data.len() as u64).sum()
+        tensors.iter().filter(|t| keep(t) && !config.freeze.holds(&t.name, &t.shape)).map(|t| t.entries() as u64).sum()
     };
-    let all: u64 = tensors.iter().map(|t| t.data.len() as u64).sum();
+    let all: u64 = tensors.iter().map(|t| t.entries() as u64).sum();
     let moments = if config.optimizer == Rule::Adamw { 8 } else { 4 * u64::from(config.momentum != 0.0) };
     let full = entries(&|_| true);
     // entries held, entries with a gradient, entries trained, bytes of one trained entry's moments and place
@@ -57,18 +57,27 @@ pub fn forecast<M: Trainable>(model: &M, config: &SftConfig, sequences: &[Sequen
                 tensors.iter().filter(|t| trains(t)).map(|t| lift.entries(t.shape[0], t.shape[1]) as u64).sum();
             (all, entries(&trains), chosen, moments + 4)
         }
-        Tuning::LtSft(_) => (2 * all, full, full, moments),
+        Tuning::LtSft(sparse) => (if sparse.n_ft_iterations > 1 { 3 } else { 2 } * all, full, full, moments),
     };
     let batch_tokens = largest_batch(config, sequences);
     let options = StepOptions { gradient_checkpointing: config.gradient_checkpointing };
     Forecast {
-        weights_bytes: 4 * weights,
+        weights_bytes: 4 * weights - saved_bytes(model, config),
         gradients_bytes: 4 * graded,
         optimizer_bytes: each * trained,
         activations_bytes: model.activation_bytes(batch_tokens, options),
         trained,
         batch_tokens,
     }
+}
+
+/// What keeping weights in 16 bits saves; one of them at a time is widened.
+fn saved_bytes<M: Trainable>(model: &M, config: &SftConfig) -> u64 {
+    if config.dtype == RestingDtype::F32 {
+        return 0;
+    }
+    let sizes: Vec<u64> = model.compactable().into_iter().map(|id| model.params().get(id).entries() as u64).collect();
+    (2 * sizes.iter().sum::<u64>()).saturating_sub(4 * sizes.iter().max().copied().unwrap_or(0))
 }
 
 fn adapter_entries<M: Trainable>(model: &M, config: &SftConfig) -> u64 {

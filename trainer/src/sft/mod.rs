@@ -13,12 +13,14 @@ mod run;
 mod save;
 mod session;
 mod sweep;
+mod tuning;
 mod two_phase;
 
-pub use config::{LtSftConfig, MftConfig, MftReplace, SftConfig, SparseConfig, Tuning};
+pub use config::{MftConfig, MftReplace, RestingDtype, SftConfig};
 pub use differentiable::{Differentiable, Trainable, ids};
 pub use evaluate::eval_loss;
 pub use forecast::{Forecast, forecast};
 pub use learner::{SIGNALS, SftLearner};
 pub use run::{Stopped, TrainReport, Trainer};
 pub use sweep::{Arm, Sweep};
+pub use tuning::{LtSftConfig, SparseConfig, Tuning};

@@ -1,6 +1,6 @@
 //! From a configuration to marked tensors and an optimizer.
 
-use super::{Differentiable, SftConfig, Trainable, Tuning, ids};
+use super::{Differentiable, RestingDtype, SftConfig, Trainable, Tuning, ids};
 use crate::lora;
 use crate::mask::lift::LiftConfig;
 use crate::mask::movement::Masks;
@@ -9,12 +9,16 @@ use curate_core::{Ctx, Error, Result};
 
 /// Mark what is trained, and put fresh adapters on where they are asked for and missing.
 pub(super) fn mark<M: Trainable>(model: &mut M, config: &SftConfig, masks: Option<&Masks>, ctx: &Ctx) -> Result<()> {
-    groups::reinit_top(model.params_mut(), config.reinit_top_layers, 0.02, ctx);
+    let range = model.initializer_range();
+    groups::reinit_top(model.params_mut(), config.reinit_top_layers, range, ctx);
     if let Tuning::Lora(lora) = &config.tuning {
         if lora::attached(model).is_empty() {
             lora::attach(model, lora, ctx)?;
         }
         mark_each(model, |name, _| lora::is_adapter(name));
+        if config.dtype == RestingDtype::Bf16 {
+            model.compactable().into_iter().for_each(|id| model.params_mut().shrink(id));
+        }
     } else {
         without_adapters(model)?;
         let lift = matches!(config.tuning, Tuning::Lift(_));

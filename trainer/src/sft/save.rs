@@ -2,7 +2,7 @@
 
 use super::session::Session;
 use super::{SftConfig, Trainable, Trainer, Tuning};
-use crate::checkpoint::{self, Entry, Part, State, TensorFile};
+use crate::checkpoint::{self, COMPANIONS, Entry, Part, State, TensorFile};
 use crate::lora;
 use crate::mask::delta::digest;
 use crate::optim::Optimizer;
@@ -13,19 +13,6 @@ use std::path::Path;
 const MODEL: &str = "model.safetensors";
 const ADAPTER: &str = "adapter_model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
-
-/// Files of the base model that go along.
-const COMPANIONS: [&str; 9] = [
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "chat_template.jinja",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.model",
-];
 
 /// Digest of everything that decides the run: how often it saves does not.
 pub(super) fn plan_digest(trainer: &Trainer<'_>, params: &Params, seed: u64) -> String {
@@ -61,7 +48,7 @@ pub(super) fn save<M: Trainable>(session: &Session<'_, M>) -> Result<()> {
     }
     parts.push(Part::new(OPTIMIZER, |path| checkpoint::write_plain(path, &session.optimizer.entries(params), None)));
     if let Some(base) = &trainer.base {
-        for name in COMPANIONS.into_iter().filter(|name| base.join(name).is_file()) {
+        for name in ["config.json"].into_iter().chain(COMPANIONS).filter(|name| base.join(name).is_file()) {
             parts
                 .push(Part::new(name, move |path| std::fs::copy(base.join(name), path).map(drop).map_err(Error::from)));
         }
@@ -84,6 +71,7 @@ pub(super) fn resume<M: Trainable>(
     plan_digest: &str,
 ) -> Result<Option<State>> {
     let Some(out) = trainer.out.as_ref().filter(|_| trainer.resume) else { return Ok(None) };
+    checkpoint::sweep(out)?;
     let Some((folder, state)) = checkpoint::newest(out)? else { return Ok(None) };
     if state.plan_digest != plan_digest {
         return Err(Error::usage(

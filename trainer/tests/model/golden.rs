@@ -2,15 +2,16 @@
 
 use super::{MODELS, adapt, batch, distance, floats, folder, golden, gradients, ids, load, sequences};
 use curate_core::Ctx;
-use curate_trainer::model::{Config, Generator, Model, SafeFile};
+use curate_trainer::checkpoint::TensorFile;
+use curate_trainer::model::{Config, Generator, Model};
 use curate_trainer::{Batch, IGNORE, Sequence};
 use serde_json::Value;
 
-fn check_logits(model: &Model, name: &str, file: &mut SafeFile) {
+fn check_logits(model: &Model, name: &str, file: &mut TensorFile) {
     let (batch, ctx) = (batch(name), Ctx::new(0));
     let (logits, vocabulary) = (model.logits(&batch, &ctx).unwrap(), model.config.vocab_size);
     for (i, segment) in batch.segments.iter().enumerate() {
-        let expected = file.read(&format!("logits.{i}")).unwrap();
+        let expected = file.floats(&format!("logits.{i}")).unwrap();
         let (gap, top) = distance(&logits[segment.start * vocabulary..segment.end * vocabulary], &expected);
         assert!(gap <= 2e-6 * top.max(1.0), "{name} {i}: logits differ by {gap} of {top}");
     }
@@ -34,10 +35,10 @@ fn check_losses(model: &Model, name: &str, expected: &Value) {
 }
 
 /// Every gradient to 1e-5 of the tensor's largest.
-fn check_gradients(model: &Model, name: &str, file: &mut SafeFile) {
+fn check_gradients(model: &Model, name: &str, file: &mut TensorFile) {
     let grads = gradients(model, &batch(name));
     for (id, tensor) in model.params.iter().filter(|(_, tensor)| tensor.trained) {
-        let expected = file.read(&format!("grad.{}", tensor.name)).unwrap();
+        let expected = file.floats(&format!("grad.{}", tensor.name)).unwrap();
         let (gap, top) = distance(grads.get(id).unwrap(), &expected);
         assert!(gap <= 1e-5 * top, "{name} {}: gradients differ by {gap} of {top}", tensor.name);
         assert!(top > 0.0, "{name} {}: no gradient", tensor.name);
@@ -48,7 +49,7 @@ fn check_gradients(model: &Model, name: &str, file: &mut SafeFile) {
 fn logits_losses_and_gradients_are_those_of_pytorch() {
     for name in MODELS {
         let model = load(name);
-        let mut file = SafeFile::open(&folder(name).join("golden.safetensors")).unwrap();
+        let mut file = TensorFile::open(&folder(name).join("golden.safetensors")).unwrap();
         check_logits(&model, name, &mut file);
         check_losses(&model, name, &golden(name)["losses"]);
         check_gradients(&model, name, &mut file);
@@ -60,7 +61,7 @@ fn adapters_are_those_of_peft() {
     for name in ["llama", "qwen2"] {
         let mut model = load(name);
         adapt(&mut model, name);
-        let mut file = SafeFile::open(&folder(name).join("adapter/golden.safetensors")).unwrap();
+        let mut file = TensorFile::open(&folder(name).join("adapter/golden.safetensors")).unwrap();
         check_logits(&model, name, &mut file);
         check_losses(&model, name, &golden(name)["adapter_losses"]);
         check_gradients(&model, name, &mut file);

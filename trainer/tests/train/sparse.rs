@@ -8,7 +8,7 @@ use curate_trainer::mask::lift::LiftConfig;
 use curate_trainer::mask::movement::changed;
 use curate_trainer::optim::groups::Freeze;
 use curate_trainer::posthoc::{LinesConfig, graft, lines, update_sparsity};
-use curate_trainer::sft::{LtSftConfig, SftConfig, SparseConfig, Tuning, eval_loss};
+use curate_trainer::sft::{LtSftConfig, SftConfig, SparseConfig, Trainer, Tuning, eval_loss};
 use curate_trainer::{IGNORE, Sequence};
 
 fn train(config: SftConfig, model: &mut Toy) {
@@ -45,6 +45,48 @@ fn two_phases_change_k_entries_and_no_other() {
     assert_eq!(bits(&again.params), bits(&model.params));
     delta.revert(&mut again.params).unwrap();
     assert_eq!(bits(&again.params), bits(&base.params));
+}
+
+#[test]
+fn rounds_add_their_share_of_the_entries() {
+    let (rows, out) = (rows(8), tempfile::tempdir().unwrap());
+    let (base, mut model) = (Toy::new(2, 1), Toy::new(2, 1));
+    let tuning = Tuning::LtSft(LtSftConfig { ft_params_num: Some(17), n_ft_iterations: 3, ..LtSftConfig::default() });
+    let config = SftConfig { tuning, weight_decay: 0.5, save_steps: Some(3), ..config(6) };
+    trainer(config.clone(), &rows, Some(out.path())).run(&mut model, &Ctx::new(3)).unwrap();
+    let mask = |folder: &str| {
+        let delta = SparseDelta::load(&out.path().join(folder).join("mask.safetensors")).unwrap();
+        (delta.entries(), delta.masks(&base.params).unwrap())
+    };
+    let (one, two, three) = (mask("round-1"), mask("round-2"), mask(""));
+    assert_eq!((one.0, two.0, three.0), (5, 11, 17));
+    for (small, large) in [(&one.1, &two.1), (&two.1, &three.1)] {
+        assert!(small.iter().all(|(id, mask)| mask.overlap(&large[id]) == mask.len()), "a round drops entries");
+    }
+    let moved = changed(&base.params, &model.params, 0.0).unwrap();
+    assert!(moved.iter().all(|(id, mask)| mask.is_empty() || mask.overlap(&three.1[id]) == mask.len()));
+    // as if killed in the second phase of the last round
+    for step in [3, 6] {
+        std::fs::remove_dir_all(out.path().join(format!("checkpoint-{step}"))).unwrap();
+    }
+    let mut again = Toy::new(2, 1);
+    let resumed = Trainer { resume: true, ..trainer(config, &rows, Some(out.path())) };
+    resumed.run(&mut again, &Ctx::new(3)).unwrap();
+    assert_eq!(bits(&again.params), bits(&model.params));
+}
+
+#[test]
+fn fresh_top_blocks_have_the_spread_of_the_model() {
+    let (base, mut model) = (Toy::new(3, 1), Toy::new(3, 1));
+    train(SftConfig { reinit_top_layers: 1, learning_rate: Some(1e-9), ..config(1) }, &mut model);
+    let change = |l: usize| {
+        let at = |toy: &Toy| toy.params.get(toy.maps[l].0).data.clone();
+        at(&base).iter().zip(at(&model)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    };
+    assert!(change(0) < 1e-6 && change(1) < 1e-6 && change(2) > 0.1);
+    let top = &model.params.get(model.maps[2].0).data;
+    let std = (top.iter().map(|x| x * x).sum::<f32>() / top.len() as f32).sqrt();
+    assert!((0.5..2.0).contains(&(f64::from(std) / curate_trainer::sft::Differentiable::initializer_range(&model))));
 }
 
 #[test]

@@ -3,10 +3,11 @@
 use super::learning::{bits, config, log, trainer};
 use crate::model::{batch, distance, folder, load};
 use curate_core::Ctx;
+use curate_trainer::checkpoint::TensorFile;
 use curate_trainer::data::Packing;
 use curate_trainer::lora::{self, LoraConfig};
 use curate_trainer::mask::lift::LiftConfig;
-use curate_trainer::model::{Config, Model, SafeFile, StepOptions};
+use curate_trainer::model::{Config, Model, StepOptions};
 use curate_trainer::sft::{SftConfig, Trainer, Tuning, ids};
 use curate_trainer::{Batch, Grads, IGNORE, Sequence};
 
@@ -144,10 +145,10 @@ fn adapters_of_peft_are_read_saved_and_merged() {
         let config = lora::load_adapter(&mut model, &folder(name).join("adapter"), false).unwrap();
         let (batch, ctx) = (batch(name), Ctx::new(0));
         let logits = model.logits(&batch, &ctx).unwrap();
-        let mut golden = SafeFile::open(&folder(name).join("adapter/golden.safetensors")).unwrap();
+        let mut golden = TensorFile::open(&folder(name).join("adapter/golden.safetensors")).unwrap();
         let width = model.config.vocab_size;
         for (i, segment) in batch.segments.iter().enumerate() {
-            let expected = golden.read(&format!("logits.{i}")).unwrap();
+            let expected = golden.floats(&format!("logits.{i}")).unwrap();
             let (gap, top) = distance(&logits[segment.start * width..segment.end * width], &expected);
             assert!(gap <= 1e-5 * top.max(1.0), "{name}: {gap} of {top}");
         }

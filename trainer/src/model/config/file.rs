@@ -9,10 +9,6 @@ use serde_json::Value;
 #[derive(Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "keys of the file")]
 pub(super) struct File {
-    #[serde(default)]
-    architectures: Option<Vec<String>>,
-    #[serde(default)]
-    model_type: Option<String>,
     pub(super) vocab_size: usize,
     pub(super) hidden_size: usize,
     pub(super) intermediate_size: usize,
@@ -46,18 +42,20 @@ fn usual_window() -> Value {
     Value::from(4096)
 }
 
-impl File {
-    pub(super) fn family(&self) -> Result<Family> {
-        let named = self.architectures.as_ref().and_then(|names| names.first());
-        let found = match (named, &self.model_type) {
-            (Some(name), _) => FAMILIES.iter().find(|family| family.0 == name),
-            (None, Some(kind)) => FAMILIES.iter().find(|family| family.1 == kind),
-            (None, None) => return Err(wrong("neither 'architectures' nor 'model_type' is given")),
-        };
-        let name = named.or(self.model_type.as_ref()).map_or("", String::as_str);
-        found.map(|family| family.2).ok_or_else(|| unsupported(format!("architecture '{name}' is not supported")))
-    }
+/// The architecture a configuration names. Asked before its other keys, which other architectures call otherwise.
+pub(super) fn family(raw: &Value) -> Result<Family> {
+    let named = raw.pointer("/architectures/0").and_then(Value::as_str);
+    let kind = raw.get("model_type").and_then(Value::as_str);
+    let found = match (named, kind) {
+        (Some(name), _) => FAMILIES.iter().find(|family| family.0 == name),
+        (None, Some(kind)) => FAMILIES.iter().find(|family| family.1 == kind),
+        (None, None) => return Err(wrong("neither 'architectures' nor 'model_type' is given")),
+    };
+    let name = named.or(kind).unwrap_or_default();
+    found.map(|family| family.2).ok_or_else(|| unsupported(format!("architecture '{name}' is not supported")))
+}
 
+impl File {
     pub(super) fn refuse_the_rest(&self) -> Result<()> {
         if let Some(act) = self.hidden_act.as_deref().filter(|act| *act != "silu") {
             return Err(unsupported(format!("hidden_act '{act}' is not supported, only 'silu'")));
