@@ -122,6 +122,9 @@ pub(crate) struct EvalArgs {
     /// Longest row, tokens [default: 1024]
     #[arg(long)]
     pub max_length: Option<usize>,
+    /// Which tokens count: completion or all [default: completion]
+    #[arg(long)]
+    pub loss_on: Option<String>,
     /// Rows a pass [default: 8]
     #[arg(long)]
     pub batch_size: Option<usize>,
@@ -142,6 +145,7 @@ impl EvalArgs {
             ("judge", given(self.judge.clone())),
             ("max_new_tokens", given(self.max_new_tokens)),
             ("max_length", given(self.max_length)),
+            ("loss_on", given(self.loss_on.clone())),
             ("batch_size", given(self.batch_size)),
             ("by", given(self.by.clone())),
             ("answers", given(self.answers.clone())),

@@ -236,6 +236,21 @@ fn cut_rows_are_counted_and_unlabelled_ones_dropped_with_their_ids() {
 }
 
 #[test]
+fn labelled_bytes_are_those_of_the_text() {
+    let count = |text: &str, marks: Vec<Range<usize>>, options: &SequenceOptions| {
+        sequences(&pool(&[(text, marks)]), &tokenizer(), options, &Ctx::new(0)).unwrap().report.labelled_bytes
+    };
+    let all = SequenceOptions { loss_on: LossOn::All, ..SequenceOptions::new(64) };
+    let first = |text: &str| tokenizer().encode(text).unwrap().bytes[0].end as u64;
+    for text in ["x the cat", "x \u{4e2d}\u{6587} \u{1F600}!"] {
+        assert_eq!(count(text, vec![0..text.len()], &all), text.len() as u64 - first(text), "all but the first token");
+    }
+    let chat = "<|im_start|>user\nhi<|im_end|>";
+    assert_eq!(count(chat, vec![0..chat.len()], &all), "user\nhi".len() as u64, "marks are no text");
+    assert_eq!(count("add 1=46", vec![6..8], &SequenceOptions::new(64)), 2);
+}
+
+#[test]
 fn bad_columns_are_named() {
     let code = |pool: &Pool| sequences(pool, &tokenizer(), &SequenceOptions::new(20), &Ctx::new(0)).unwrap_err();
     let error = code(&pool(&[("caf\u{e9}", vec![0..4])]));

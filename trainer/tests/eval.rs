@@ -233,6 +233,8 @@ fn losses_add_up() {
     }
     assert!((total.perplexity().unwrap() - 4.0).abs() < 1e-12);
     assert_eq!((total.accuracy(), total.measures("t", "").len()), (Some(0.5), 3));
+    let total = LossTotal { nll: 8.0 * std::f64::consts::LN_2, tokens: 3, correct: 0 };
+    assert_eq!((total.bits_per_byte(4), total.bits_per_byte(0)), (Some(2.0), None));
 }
 
 /// Every label of the GSM8K test split is met by itself, by all three rules. The file is named when the tests are built:

@@ -11,7 +11,7 @@ use arrow::datatypes::DataType;
 use curate_core::{Ctx, Error, Result};
 use curate_ingest::Source;
 use curate_trainer::data::SequenceOptions;
-use curate_trainer::eval::{EvalItem, EvalOptions, EvalReport, Judge, LossTotal, evaluate};
+use curate_trainer::eval::{EvalItem, EvalOptions, EvalReport, Judge, LossTotal, Measure, evaluate};
 use curate_trainer::model::Generator;
 use curate_trainer::sft::eval_loss;
 use serde::Serialize;
@@ -55,9 +55,9 @@ fn losses(
     ctx: &Ctx,
 ) -> Result<(usize, EvalReport)> {
     let context = loaded.model.config.max_position_embeddings;
-    let options = SequenceOptions::new(wanted.max_length.min(context));
+    let options = SequenceOptions { loss_on: wanted.loss_on, ..SequenceOptions::new(wanted.max_length.min(context)) };
     let rows = Rows { source, renderer, tokenizer: &loaded.tokenizer, options };
-    let (sequences, _) = rows.read(ctx)?;
+    let (sequences, read) = rows.read(ctx)?;
     let names = groups(source, wanted.by.as_deref())?;
     let ctx = ctx.child("loss");
     ctx.progress().set_total(sequences.len() as u64);
@@ -77,6 +77,9 @@ fn losses(
     }
     ctx.progress().finish();
     let mut report = EvalReport { measures: all.measures("", "") };
+    let bits = all.bits_per_byte(read.labelled_bytes);
+    let line = |bits| Measure { n: read.labelled_bytes, ..Measure::plain("", "", "bits-per-byte", bits) };
+    report.measures.extend(bits.map(line));
     each.iter().for_each(|(name, total)| report.measures.extend(total.measures(name, "")));
     Ok((sequences.len(), report))
 }

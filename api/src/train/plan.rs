@@ -1,6 +1,7 @@
 //! What `curate train` and `curate eval` are told.
 
 use curate_core::{Error, ParamDoc, Result, params_table};
+use curate_trainer::data::LossOn;
 use curate_trainer::eval::Judge;
 use curate_trainer::sft::SftConfig;
 use schemars::JsonSchema;
@@ -100,6 +101,8 @@ pub struct EvalPlan {
     pub max_new_tokens: usize,
     /// Longest row, tokens.
     pub max_length: usize,
+    /// Which tokens count.
+    pub loss_on: LossOn,
     /// Rows a pass.
     pub batch_size: usize,
     /// Column by which results are told apart, such as `source`.
@@ -118,6 +121,7 @@ impl Default for EvalPlan {
             judge: None,
             max_new_tokens: 64,
             max_length: 1024,
+            loss_on: LossOn::default(),
             batch_size: 8,
             by: None,
             answers: None,

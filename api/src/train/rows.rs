@@ -132,6 +132,7 @@ fn add(sum: &mut DatasetReport, part: DatasetReport) {
     sum.kept_rows += part.kept_rows;
     sum.tokens += part.tokens;
     sum.labelled_tokens += part.labelled_tokens;
+    sum.labelled_bytes += part.labelled_bytes;
     sum.longest_tokens = sum.longest_tokens.max(part.longest_tokens);
     sum.truncated_rows += part.truncated_rows;
     sum.truncated_tokens += part.truncated_tokens;

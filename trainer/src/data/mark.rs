@@ -30,6 +30,8 @@ pub(super) struct Marked {
     pub(super) cut_tokens: usize,
     /// Whether the end token was added.
     pub(super) eos_added: bool,
+    /// Bytes of text that the labelled tokens stand for; special tokens stand for none.
+    pub(super) labelled_bytes: usize,
 }
 
 /// What became of a row.
@@ -62,6 +64,7 @@ pub(super) fn mark(raw: &RawRow<'_>, tokenizer: &TextTokenizer, options: &Sequen
         marked.append_eos(tokenizer)?;
     }
     marked.truncate(options.max_length);
+    marked.count_bytes(tokenizer);
     let any = marked.labelled.iter().skip(1).any(|label| *label);
     Ok(if any { Outcome::Kept(marked) } else { Outcome::Unlabelled })
 }
@@ -128,6 +131,18 @@ impl Marked {
         self.cut_tokens = self.ids.len().saturating_sub(max_length);
         self.eos_added &= self.cut_tokens == 0;
         self.shorten(max_length);
+    }
+
+    /// Count the bytes of text under the labelled tokens; tokens that share a character share its bytes.
+    fn count_bytes(&mut self, tokenizer: &TextTokenizer) {
+        let mut end = 0;
+        for at in 1..self.ids.len() {
+            if self.labelled[at] && !tokenizer.is_special(self.ids[at]) {
+                let bytes = &self.bytes[at];
+                self.labelled_bytes += bytes.end.saturating_sub(bytes.start.max(end));
+                end = end.max(bytes.end);
+            }
+        }
     }
 
     /// The sequence for the model.

@@ -32,6 +32,8 @@ pub struct DatasetReport {
     pub tokens: u64,
     /// Tokens that carry a loss.
     pub labelled_tokens: u64,
+    /// Bytes of text those tokens stand for; special tokens stand for none.
+    pub labelled_bytes: u64,
     /// Longest kept sequence, tokens.
     pub longest_tokens: usize,
     /// Kept rows that were cut at `max_length`.
@@ -64,6 +66,7 @@ impl DatasetReport {
         self.truncated_rows += u64::from(marked.cut_tokens > 0);
         self.truncated_tokens += marked.cut_tokens as u64;
         self.eos_rows += u64::from(marked.eos_added);
+        self.labelled_bytes += marked.labelled_bytes as u64;
         let sequence = marked.sequence();
         self.tokens += sequence.tokens.len() as u64;
         self.labelled_tokens += sequence.labelled() as u64;

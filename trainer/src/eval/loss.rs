@@ -47,6 +47,14 @@ impl LossTotal {
         (self.tokens > 0).then(|| self.correct as f64 / self.tokens as f64)
     }
 
+    /// Bits for every byte of a text of `bytes` bytes whose tokens these were: loss in a measure that does not depend on the
+    /// tokenizer; `None` without bytes.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "byte counts stay below 2^53")]
+    pub fn bits_per_byte(&self, bytes: u64) -> Option<f64> {
+        (bytes > 0).then(|| self.nll / std::f64::consts::LN_2 / bytes as f64)
+    }
+
     /// The lines of a report. Tokens of a row are not independent, so no interval is given.
     #[must_use]
     pub fn measures(&self, task: &str, group: &str) -> Vec<Measure> {
