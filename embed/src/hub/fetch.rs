@@ -177,7 +177,7 @@ impl<'a> Fetcher<'a> {
             return self.offline_error();
         }
         Error::io("hub/not-found", format!("{id}@{revision} has no file {file}"))
-            .hint("check the model id and revision; only sentence encoders with safetensors weights can be used")
+            .hint("check the model id and revision; config.json, tokenizer.json and safetensors weights are needed")
     }
 
     fn offline_error(&self) -> Error {

@@ -4,6 +4,7 @@
 mod cache;
 mod fetch;
 mod http;
+mod language;
 mod options;
 #[cfg(test)]
 mod tests;
