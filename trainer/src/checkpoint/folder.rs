@@ -264,7 +264,10 @@ mod tests {
         put("two").unwrap();
         assert_eq!(fs::read_to_string(target.join("a")).unwrap(), "two");
         assert!(place_folder(&target, |_| Err(Error::io("io", "no"))).is_err());
-        assert_eq!((fs::read_to_string(target.join("a")).unwrap().as_str(), fs::read_dir(out.path()).unwrap().count()), ("two", 1));
+        assert_eq!(
+            (fs::read_to_string(target.join("a")).unwrap().as_str(), fs::read_dir(out.path()).unwrap().count()),
+            ("two", 1)
+        );
         fs::create_dir(out.path().join(".partial-x")).unwrap();
         fs::write(out.path().join(".partial-y"), "").unwrap();
         sweep(out.path()).unwrap();

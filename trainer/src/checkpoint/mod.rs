@@ -6,7 +6,7 @@ mod state;
 mod tensors;
 
 pub use folder::{COMPANIONS, Part, copy_companions, newest, place_folder, read, rotate, steps, sweep, write_folder};
-pub use state::{FileDigest, State};
 pub use read::TensorFile;
+pub use state::{FileDigest, State};
 pub(crate) use tensors::bytes;
 pub use tensors::{Dtype, Entry, Values, place, write, write_plain};

@@ -157,9 +157,7 @@ impl TensorFile {
             Origin::Run => Error::data("tensors/type", message),
             Origin::Model => Error::device("model/dtype", message),
         };
-        error
-            .hint("numbers may be F32, F16 or BF16, indices U32")
-            .at(Location::file(self.path.display().to_string()))
+        error.hint("numbers may be F32, F16 or BF16, indices U32").at(Location::file(self.path.display().to_string()))
     }
 }
 
@@ -232,8 +230,14 @@ mod tests {
             (r#"{"a":{"dtype":"F9","shape":[2],"data_offsets":[0,8]}}"#, 8),
             (r#"{"b":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#, 8),
             // two tensors in one place, and a hole between two
-            (r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}"#, 12),
-            (r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[1],"data_offsets":[12,16]}}"#, 16),
+            (
+                r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}"#,
+                12,
+            ),
+            (
+                r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[1],"data_offsets":[12,16]}}"#,
+                16,
+            ),
             (r#"{"a":3}"#, 8),
             ("[]", 0),
         ] {

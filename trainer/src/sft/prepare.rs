@@ -21,6 +21,7 @@ pub(super) fn mark<M: Trainable>(model: &mut M, config: &SftConfig, masks: Optio
         }
     } else {
         without_adapters(model)?;
+        model.params_mut().widen_all();
         let lift = matches!(config.tuning, Tuning::Lift(_));
         mark_each(model, |name, shape| !lora::is_adapter(name) && (!lift || LiftConfig::trains(name, shape)));
         if let Some(masks) = masks {

@@ -112,7 +112,12 @@ impl Rounds<'_> {
     fn choose(&self, trained: &Params, round: usize, taken: &Masks) -> Result<Masks> {
         let maskable = |name: &str| trained.find(name).is_some_and(|id| trained.get(id).trained);
         let entries: usize = trained.iter().filter(|(_, t)| t.trained).map(|(_, t)| t.data.len()).sum();
-        #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "share")]
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "share"
+        )]
         let by_share = (self.config.ft_params_proportion * entries as f64).round() as usize;
         let (k, rounds) = (self.config.ft_params_num.unwrap_or(by_share), self.config.n_ft_iterations.max(1));
         let mine = k * (round + 1) / rounds - k * round / rounds;
