@@ -25,6 +25,7 @@ mod select;
 mod signals;
 mod train;
 mod verify;
+mod weights;
 
 pub use choose::{Chosen, Prepared, choose, prepare};
 pub use columns::{ColumnsDone, cluster, embed, score};
@@ -36,6 +37,7 @@ pub use curate_embed::HubOptions;
 pub use curate_ingest::{Format, InputSpec, OnBadRow};
 pub use curate_selectors::ClusterParams;
 pub use curate_trainer::eval::{EvalReport, LossTotal};
+pub use curate_trainer::posthoc::{LinesConfig, Outer};
 pub use curate_trainer::sft::Arm;
 pub use explain::{Explanation, Nearest, explain};
 pub use host::{Host, local, peak_rss_bytes, rss_bytes};
@@ -47,3 +49,6 @@ pub use select::{Forecast, forecast, pretty, select};
 pub use train::forecast as forecast_train;
 pub use train::{EvalDone, EvalPlan, TrainDone, TrainForecast, TrainPlan, judge, train, train_options};
 pub use verify::{Check, verify};
+pub use weights::{
+    Pair, Place, UpdateReport, WeightsDone, apply_deltas, export_delta, graft_onto, scale, update_report,
+};

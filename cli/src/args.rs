@@ -61,6 +61,8 @@ pub(crate) enum Command {
     Train(Box<crate::train_args::TrainArgs>),
     /// Judge a model: loss, perplexity, accuracy, right answers
     Eval(Box<crate::train_args::EvalArgs>),
+    /// Compare, scale and combine the weights of a model before and after training
+    Weights(crate::weights_args::WeightsArgs),
     /// Say what the input is, what would be trained on, and what is wrong with it
     Inspect(Box<InputArgs>),
     /// List the methods, or describe one

@@ -4,7 +4,7 @@ use crate::args::{BenchArgs, CacheAction, Cli, Command, Machine, MethodsArgs, Ru
 use crate::inspect_view::{Paint, inspection};
 use crate::progress::Display;
 use crate::train_args::TrainArgs;
-use crate::{train_view, view};
+use crate::{train_view, view, weights_view};
 use clap::CommandFactory;
 use curate_api::{Error, Host, HubOptions, Manifest, Memory, Plan, Progress, Result, cache::Cache};
 use serde::Serialize;
@@ -52,6 +52,10 @@ fn work(command: Command, session: &Session) -> Result<ExitCode> {
             let (plan, wanted) = (plan(vec![args.input.layer()?])?, args.plan()?);
             let done = session.shown(|host| curate_api::judge(&plan, &wanted, host))?;
             session.say(&done, || train_view::judged(&done))
+        }
+        Command::Weights(args) => {
+            let (value, words) = session.shown(|host| weights_view::run(&args.tool, host))?;
+            session.say(&value, || words)
         }
         Command::Inspect(args) => {
             let plan = plan(vec![args.layer()?])?;

@@ -10,6 +10,8 @@ mod progress;
 mod train_args;
 mod train_view;
 mod view;
+mod weights_args;
+mod weights_view;
 
 use clap::Parser;
 use std::process::ExitCode;

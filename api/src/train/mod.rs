@@ -6,7 +6,7 @@ mod plan;
 mod rows;
 mod run;
 
-pub(crate) use model::load as load_model;
+pub(crate) use model::{folder_of, load as load_model};
 pub(crate) use rows::{Renderer, pool_of};
 
 pub use judge::{EvalDone, judge};

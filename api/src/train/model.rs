@@ -6,6 +6,7 @@ use curate_core::{Ctx, Error, Location, Result};
 use curate_embed::Hub;
 use curate_trainer::lora::load_adapter;
 use curate_trainer::model::{Config, Model};
+use curate_trainer::sft::RestingDtype;
 use curate_trainer::tokenizer::TextTokenizer;
 use std::path::{Path, PathBuf};
 
@@ -17,26 +18,32 @@ pub(crate) struct Loaded {
 }
 
 /// The folder that a name means: itself, or a snapshot fetched from the hub.
-pub(super) fn folder_of(name: &str, host: &Host, ctx: &Ctx) -> Result<PathBuf> {
+pub(crate) fn folder_of(name: &str, host: &Host, ctx: &Ctx) -> Result<PathBuf> {
     let path = Path::new(name);
     if path.is_dir() {
         return Ok(path.to_owned());
     }
-    let like_an_id = name.split('/').count() == 2 && !name.starts_with(['.', '/', '~']) && !name.contains('\\');
+    let (id, revision) = name.split_once('@').unwrap_or((name, "main"));
+    let like_an_id = id.split('/').count() == 2 && !name.starts_with(['.', '/', '~']) && !name.contains('\\');
     if !like_an_id {
         return Err(Error::usage("model/missing", format!("there is no model folder '{name}'"))
             .hint("name a folder with config.json, tokenizer.json and safetensors, or a hub id such as owner/name"));
     }
-    let (id, revision) = name.split_once('@').unwrap_or((name, "main"));
-    Hub::new(&host.hub)?.fetch(id, revision, ctx)
+    Hub::new(&host.hub)?.fetch_language_model(id, revision, |config| Config::read(config).map(drop), ctx)
 }
 
 /// A trained model, with its adapter where one is named.
 pub(crate) fn load(name: &str, adapter: Option<&str>, host: &Host, ctx: &Ctx) -> Result<Loaded> {
+    load_as(name, adapter, RestingDtype::F32, host, ctx)
+}
+
+/// The same, its linear maps kept in this format.
+fn load_as(name: &str, adapter: Option<&str>, dtype: RestingDtype, host: &Host, ctx: &Ctx) -> Result<Loaded> {
     let folder = folder_of(name, host, ctx)?;
     let ctx = ctx.child("load");
     let tokenizer = TextTokenizer::load(&folder)?;
-    let mut model = Model::load(&folder)?;
+    let compact = dtype == RestingDtype::Bf16;
+    let mut model = if compact { Model::load_compact(&folder)? } else { Model::load(&folder)? };
     tokenizer.fits(model.config.vocab_size)?;
     if let Some(adapter) = adapter {
         load_adapter(&mut model, Path::new(adapter), true)?;
@@ -62,7 +69,7 @@ pub(super) fn for_training(
     learn: impl FnOnce(&Config) -> Result<Vec<u8>>,
 ) -> Result<Loaded> {
     if !plan.from_scratch {
-        return load(&plan.model, plan.adapter.as_deref(), host, ctx);
+        return load_as(&plan.model, plan.adapter.as_deref(), plan.sft()?.dtype, host, ctx);
     }
     if plan.adapter.is_some() {
         return Err(Error::usage("train/adapter", "an adapter belongs to trained weights, and these are fresh")
@@ -82,8 +89,9 @@ pub(super) fn for_training(
         })?;
         let tokenizer = learn(&Config::read(&config)?)?;
         curate_ingest::write_atomic(&start.join("config.json"), &text)?;
-        curate_ingest::write_atomic(&start.join("tokenizer.json"), &tokenizer)?;
         curate_ingest::write_atomic(&start.join("tokenizer_config.json"), TOKENIZER_CONFIG)?;
+        // last: the folder is taken for whole once this file is there
+        curate_ingest::write_atomic(&start.join("tokenizer.json"), &tokenizer)?;
     }
     fresh(start, ctx)
 }

@@ -10,6 +10,7 @@ use crate::select::pretty;
 use curate_core::{Ctx, Error, Result};
 use curate_ingest::{InputSpec, Source};
 use curate_trainer::Sequence;
+use curate_trainer::checkpoint::{copy_companions, sweep};
 use curate_trainer::data::{DatasetReport, Sample, SequenceOptions, preview};
 use curate_trainer::lora::{merge, save_adapter};
 use curate_trainer::model::{Config, Model};
@@ -213,13 +214,13 @@ fn save(wanted: &TrainPlan, config: &SftConfig, loaded: &mut Loaded) -> Result<S
     let folder = match &config.tuning {
         Tuning::Lora(lora) if !wanted.merge => {
             let folder = out.join("adapter");
-            std::fs::create_dir_all(&folder)?;
+            sweep(&folder)?;
             save_adapter(&loaded.model, lora, &base, &folder)?;
             folder
         }
         _ => {
             let folder = out.join("model");
-            std::fs::create_dir_all(&folder)?;
+            sweep(&folder)?;
             merge(&mut loaded.model);
             save_model(&loaded.model, &loaded.folder, &folder)?;
             folder
@@ -230,16 +231,5 @@ fn save(wanted: &TrainPlan, config: &SftConfig, loaded: &mut Loaded) -> Result<S
 
 fn save_model(model: &Model, base: &Path, folder: &Path) -> Result<()> {
     model.save(folder)?;
-    for name in [
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "generation_config.json",
-        "special_tokens_map.json",
-        "chat_template.jinja",
-    ] {
-        if base.join(name).is_file() {
-            curate_ingest::write_atomic(&folder.join(name), &std::fs::read(base.join(name))?)?;
-        }
-    }
-    Ok(())
+    copy_companions(base, folder)
 }

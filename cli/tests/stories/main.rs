@@ -1,7 +1,10 @@
 //! Stories through the built binary: what a user types, and what must come of it.
 
+mod hub;
 mod inputs;
 mod interrupted;
+mod killed;
+mod memory;
 mod methods;
 mod outputs;
 mod refusals;
@@ -9,3 +12,4 @@ mod same;
 mod story;
 mod tables;
 mod train;
+mod weights;

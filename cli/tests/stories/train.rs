@@ -6,7 +6,7 @@ use curate_datasets::tasks::{NumberTasks, Side, Style, Task, numbers, task_rows}
 use std::fs;
 
 /// Questions such as `max 12 7 = ` with their answers, as a parquet file.
-fn questions(story: &Story, name: &str, rows: usize, side: Side) -> String {
+pub(crate) fn questions(story: &Story, name: &str, rows: usize, side: Side) -> String {
     let tasks = ["max-integer", "digit_max-integer"].map(|name| Task::find(name).expect("a task")).to_vec();
     let options = NumberTasks { tasks, side, digits: 1..=2, ..NumberTasks::default() };
     let items = numbers(rows, &options, 5).expect("questions");
@@ -27,15 +27,15 @@ fn tiny(story: &Story) -> String {
     story.file("tiny/config.json", config.to_string()).replace("/config.json", "")
 }
 
-struct Desk {
-    story: Story,
-    rows: String,
-    model: String,
-    cache: String,
+pub(crate) struct Desk {
+    pub(crate) story: Story,
+    pub(crate) rows: String,
+    pub(crate) model: String,
+    pub(crate) cache: String,
 }
 
 impl Desk {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let story = Story::new();
         let rows = questions(&story, "questions.parquet", 240, Side::Train);
         let model = tiny(&story);
@@ -43,14 +43,14 @@ impl Desk {
         Self { story, rows, model, cache }
     }
 
-    fn train(&self, out: &str, more: &[&str]) -> crate::story::Said {
+    pub(crate) fn train(&self, out: &str, more: &[&str]) -> crate::story::Said {
         let out = self.story.at(out);
         let fixed = ["train", &self.rows, "--model", &self.model, "-o", &out, "--json", "--cache", &self.cache];
         let args: Vec<&str> = fixed.into_iter().chain(more.iter().copied()).collect();
         self.story.curate(&args)
     }
 
-    fn eval(&self, model: &str, more: &[&str]) -> serde_json::Value {
+    pub(crate) fn eval(&self, model: &str, more: &[&str]) -> serde_json::Value {
         let model = self.story.at(model);
         let fixed = ["eval", &self.rows, "--model", &model, "--json", "--cache", &self.cache];
         let args: Vec<&str> = fixed.into_iter().chain(more.iter().copied()).collect();
@@ -58,9 +58,10 @@ impl Desk {
     }
 }
 
-const FRESH: [&str; 7] = ["--from-scratch", "--learning-rate", "3e-3", "--batch-size", "16", "--max-steps", "24"];
+pub(crate) const FRESH: [&str; 7] =
+    ["--from-scratch", "--learning-rate", "3e-3", "--batch-size", "16", "--max-steps", "24"];
 
-fn loss(report: &serde_json::Value) -> f64 {
+pub(crate) fn loss(report: &serde_json::Value) -> f64 {
     let measures = report["report"]["measures"].as_array().expect("measures");
     let line = measures.iter().find(|m| m["metric"] == "loss").expect("a loss");
     line["value"].as_f64().expect("a number")
