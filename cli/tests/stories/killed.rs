@@ -49,7 +49,7 @@ fn newest(desk: &Desk) -> u64 {
 /// Kill the run once it has gone beyond what it began with: what it was doing, or nothing when it had ended by itself.
 fn kill(desk: &Desk, child: &mut Child, when: At, millis: u64) -> Option<At> {
     let (before, begun) = (newest(desk), Instant::now());
-    while begun.elapsed() < Duration::from_secs(60) {
+    while begun.elapsed() < Duration::from_mins(1) {
         if child.try_wait().expect("a child").is_some() {
             return None;
         }
