@@ -7,9 +7,15 @@ use curate_api::{EvalDone, TrainDone, TrainForecast, format_bytes};
 pub(crate) fn trained(done: &TrainDone) -> String {
     let (data, report) = (&done.data, &done.report);
     let mut lines = vec![format!(
-        "rows      {} of {} kept, {} tokens, {} of them learned; {} held out",
-        data.kept_rows, data.rows, data.tokens, data.labelled_tokens, done.eval_rows
+        "rows      {} of {} kept, {} empty, {} with nothing to learn, {} cut; {} held out",
+        data.kept_rows,
+        data.rows,
+        data.empty.len(),
+        data.unlabelled.len(),
+        data.truncated_rows,
+        done.eval_rows
     )];
+    lines.push(format!("tokens    {}, {} of them learned", data.tokens, data.labelled_tokens));
     let resumed = report.resumed_from.map_or_else(String::new, |step| format!(", resumed from step {step}"));
     let ends = |losses: &[f64]| Some((*losses.first()?, *losses.last()?));
     if let Some((first, last)) = ends(&report.losses) {
@@ -26,11 +32,16 @@ pub(crate) fn trained(done: &TrainDone) -> String {
             sweep.best
         ));
     }
-    let rate = report.tokens as f64 / done.seconds;
     lines.push(format!("wrote     {}", done.model));
+    // of a resumed run the tokens before it count too, their time does not
+    let rate = match report.resumed_from {
+        None => format!(" at {:.0} tokens/s", report.tokens as f64 / done.training_seconds.max(1e-9)),
+        Some(_) => String::new(),
+    };
     lines.push(format!(
-        "took      {:.1} s, {rate:.0} tokens/s, peak memory {}",
+        "took      {:.1} s, {:.1} s of it training{rate}, peak memory {}",
         done.seconds,
+        done.training_seconds,
         format_bytes(done.peak_rss_bytes)
     ));
     lines.join("\n")

@@ -40,6 +40,8 @@ pub struct TrainDone {
     pub model: String,
     /// Wall seconds of the run.
     pub seconds: f64,
+    /// Those of them spent on steps, evaluations and checkpoints.
+    pub training_seconds: f64,
     /// Largest resident size of the process.
     pub peak_rss_bytes: u64,
 }
@@ -101,12 +103,16 @@ pub fn train(plan: &Plan, host: &Host) -> Result<TrainDone> {
             resume: wanted.resume,
             plan: String::new(),
         };
+        let training = Instant::now();
         let report = trainer.run(&mut loaded.model, &ctx)?;
+        let training_seconds = training.elapsed().as_secs_f64();
         let model = save(wanted, &config, &mut loaded)?;
         let (seconds, eval_rows) = (started.elapsed().as_secs_f64(), eval.len());
         let curate = env!("CARGO_PKG_VERSION").to_owned();
         let peak_rss_bytes = peak_rss_bytes();
-        let done = TrainDone { curate, plan: plan.clone(), data, eval_rows, report, model, seconds, peak_rss_bytes };
+        let plan = plan.clone();
+        let done =
+            TrainDone { curate, plan, data, eval_rows, report, model, seconds, training_seconds, peak_rss_bytes };
         curate_ingest::write_atomic(&out.join("curate.json"), &pretty(&done)?)?;
         Ok(done)
     })
