@@ -7,6 +7,7 @@
 
 use super::forward::{Pass, Saved};
 use super::head::HeadRun;
+use super::policy::Policy;
 use super::{Layer, Linear, LoraRef, Losses, Model, StepOptions};
 use crate::{Batch, Grads, ParamId};
 use curate_core::kernels::nn::{self, Mat, MatMut, Seen};
@@ -52,6 +53,18 @@ impl Model {
         grads: &mut Grads,
         ctx: &Ctx,
     ) -> Result<Losses> {
+        self.learn(batch, (scale, None), options, grads, ctx)
+    }
+
+    /// As [`Model::gradients`], with the weights and the temperature of a policy where there is one.
+    pub(super) fn learn(
+        &self,
+        batch: &Batch,
+        (scale, policy): (f32, Option<&Policy>),
+        options: StepOptions,
+        grads: &mut Grads,
+        ctx: &Ctx,
+    ) -> Result<Losses> {
         let pass = Pass::new(self, batch)?;
         let lowest = self.lowest_trained();
         let mut kept = Vec::new();
@@ -66,7 +79,8 @@ impl Model {
                 kept.push(Kept::All(Box::new(saved)));
             }
         })?;
-        let run = HeadRun { model: self, batch, below: lowest < self.layers.len() || self.trained(self.embed) };
+        let below = lowest < self.layers.len() || self.trained(self.embed);
+        let run = HeadRun { model: self, batch, below, policy };
         let (losses, gx) = run.with_gradient(&x, scale, grads, ctx)?;
         self.arena.give([x]);
         let Some(mut gx) = gx else { return Ok(losses) };

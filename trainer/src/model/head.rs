@@ -6,6 +6,7 @@
 //! label, three times that with gradients; memory: one block of logits.
 
 use super::forward::Pass;
+use super::policy::Policy;
 use super::{Losses, Model};
 use crate::{Batch, Grads, IGNORE};
 use curate_core::kernels::nn::{self, TokenLoss};
@@ -22,6 +23,8 @@ pub(super) struct HeadRun<'a> {
     pub(super) batch: &'a Batch,
     /// Whether the blocks or the embedding want a gradient.
     pub(super) below: bool,
+    /// A weight for every token and a temperature, where there is more to it than likelihood.
+    pub(super) policy: Option<&'a Policy<'a>>,
 }
 
 /// Labels, where they stand, and the tokens before them, which predict them.
@@ -72,11 +75,11 @@ impl HeadRun<'_> {
         let normed = model.norm(model.final_norm, &picked, &mut inverse);
         let mut gx = None;
         if let Some((scale, grads)) = learning {
-            let gnormed = self.blocks(&normed, (&labelled.labels, &mut found), Some((scale, grads)), ctx)?;
+            let gnormed = self.blocks(&normed, (&labelled, &mut found), Some((scale, grads)), ctx)?;
             gx = self.down(x.len(), (&picked, &inverse), (&gnormed, &labelled.before), grads);
             model.arena.give([gnormed]);
         } else {
-            self.blocks(&normed, (&labelled.labels, &mut found), None, ctx)?;
+            self.blocks(&normed, (&labelled, &mut found), None, ctx)?;
         }
         model.arena.give([picked, normed, inverse]);
         Ok((self.losses_of(&labelled, &found), gx))
@@ -86,7 +89,7 @@ impl HeadRun<'_> {
     fn blocks(
         &self,
         normed: &[f32],
-        (labels, found): (&[u32], &mut [TokenLoss]),
+        (labelled, found): (&Labelled, &mut [TokenLoss]),
         mut learning: Learning,
         ctx: &Ctx,
     ) -> Result<Vec<f32>> {
@@ -94,12 +97,18 @@ impl HeadRun<'_> {
         let rows = (BLOCK / vocabulary / MIN_ROWS).max(1) * MIN_ROWS;
         let wanted = learning.is_some() && (self.below || model.trained(model.final_norm));
         let mut gnormed = model.arena.take(if wanted { normed.len() } else { 0 });
-        let blocks = normed.chunks(rows * width).zip(labels.chunks(rows)).zip(found.chunks_mut(rows));
+        let blocks = normed.chunks(rows * width).zip(labelled.labels.chunks(rows)).zip(found.chunks_mut(rows));
         for (block, ((normed, labels), found)) in blocks.enumerate() {
             ctx.tick(0)?;
             let mut logits = model.apply(&model.head, normed);
+            if let Some(policy) = self.policy {
+                policy.heat(&mut logits);
+            }
             nn::cross_entropy(&mut logits, labels, learning.as_ref().map(|(scale, _)| *scale), found);
             if let Some((_, grads)) = &mut learning {
+                if let Some(policy) = self.policy {
+                    policy.weigh(&mut logits, &labelled.at[block * rows..], found);
+                }
                 let at = block * rows * width;
                 let to = wanted.then(|| (&mut gnormed[at..at + normed.len()], 0.0));
                 model.linear_backward(&model.head, (normed, &logits), to, grads);
@@ -154,7 +163,7 @@ impl Model {
     pub fn losses(&self, batch: &Batch, ctx: &Ctx) -> Result<Losses> {
         let pass = Pass::new(self, batch)?;
         let x = pass.blocks(ctx, |_, saved| saved.free(self))?;
-        let losses = HeadRun { model: self, batch, below: false }.losses(&x, ctx);
+        let losses = HeadRun { model: self, batch, below: false, policy: None }.losses(&x, ctx);
         self.arena.give([x]);
         losses
     }

@@ -13,6 +13,7 @@ mod generate;
 mod head;
 mod load;
 mod losses;
+mod policy;
 mod rope;
 mod safefile;
 mod save;
@@ -20,6 +21,7 @@ mod save;
 pub use config::{Biases, Config, Dtype, Family};
 pub use generate::Generator;
 pub use losses::{Losses, StepOptions};
+pub use policy::Policy;
 pub use rope::{Rope, RopeKind};
 pub use safefile::{Out, SafeFile, write_tensors};
 
