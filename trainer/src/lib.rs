@@ -5,6 +5,7 @@ mod batch;
 pub mod checkpoint;
 pub mod data;
 pub mod eval;
+pub mod grpo;
 pub mod lora;
 pub mod mask;
 pub mod model;
@@ -14,6 +15,7 @@ pub mod posthoc;
 pub mod schedule;
 pub mod sft;
 pub mod tokenizer;
+pub mod verify;
 
 pub use batch::{Batch, IGNORE, Sequence};
 pub use params::{Grads, ParamId, Params, Tensor};

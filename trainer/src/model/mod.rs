@@ -19,7 +19,7 @@ mod safefile;
 mod save;
 
 pub use config::{Biases, Config, Dtype, Family};
-pub use generate::Generator;
+pub use generate::{Draws, Generator, Sample};
 pub use losses::{Losses, StepOptions};
 pub use policy::Policy;
 pub use rope::{Rope, RopeKind};

@@ -22,3 +22,7 @@ pub use forecast::{Forecast, forecast};
 pub use learner::{SIGNALS, SftLearner};
 pub use run::{Stopped, TrainReport, Trainer};
 pub use sweep::{Arm, Sweep};
+
+pub(crate) use log::Log;
+pub(crate) use prepare::{mark, optimizer};
+pub(crate) use save::{parts, restore};
