@@ -1,10 +1,12 @@
 //! Candidates and feedback as the methods read them, checked once, and the choice as they give it back.
 
+use super::smallest::BLOCK;
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::buffer::ScalarBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, UInt64Type};
 use curate_core::{Assessment, Column, Ctx, Error, Feedback, Location, MatrixBlock, Pick, Pool, Result, Selection};
+use rayon::prelude::*;
 
 /// Candidates: at least one, no row twice.
 pub(crate) struct Batch<'a> {
@@ -62,14 +64,20 @@ impl<'a> Batch<'a> {
         Ok(block)
     }
 
-    /// The candidates at `order` (positions, best first), `score` one number a candidate.
+    /// The candidates at `order` (positions, best first), with a score and a reason for each.
     #[expect(clippy::cast_possible_truncation, reason = "for display; the choice is made in double precision")]
-    pub(crate) fn select(&self, order: &[usize], score: &[f64], reason: impl Fn(usize) -> String) -> Selection {
-        let pick =
-            |&p: &usize| Pick { row: self.ids[p], score: score[p] as f32, weight: 1.0, group: None, reason: reason(p) };
-        let score_of_all = score.iter().map(|&s| s as f32).collect();
-        let assessment = Assessment { row: self.ids.to_vec(), score: score_of_all, ..Assessment::default() };
-        Selection { picks: order.iter().map(pick).collect(), assessment: Some(assessment), ..Selection::default() }
+    pub(crate) fn select(
+        &self,
+        order: &[usize],
+        score: impl Fn(usize) -> f64 + Sync,
+        reason: impl Fn(usize) -> String,
+    ) -> Selection {
+        let score = |p: usize| score(p) as f32;
+        let pick = |&p: &usize| Pick { row: self.ids[p], score: score(p), weight: 1.0, group: None, reason: reason(p) };
+        let scores = (0..self.len()).into_par_iter().with_min_len(BLOCK).map(score).collect();
+        let row = self.ids.par_iter().with_min_len(BLOCK).copied().collect();
+        let assessment = Some(Assessment { row, score: scores, ..Assessment::default() });
+        Selection { picks: order.iter().map(pick).collect(), assessment, ..Selection::default() }
     }
 }
 

@@ -1,8 +1,8 @@
 //! Fast named random streams, and exact normal, gamma and Beta variates from them.
 //!
-//! A stream is SplitMix64 (Steele, Lea, Flood 2014) started at a hash of (key, row); the key comes from the context (seed, label
-//! path), so that a row's draw depends on nothing else. A named ChaCha stream costs more than the whole Beta draw here. Normal: ziggurat of 128 layers (Marsaglia and Tsang 2000 in Doornik's form, position and layer from
-//! different bits). Gamma: Marsaglia and Tsang 2000. Beta: `x / (x + y)` of two gammas, in logarithms where a parameter is
+//! A stream is `SplitMix64` (Steele, Lea, Flood 2014) started at a hash of (key, row); the key comes from the context (seed,
+//! label path), so that a row's draw depends on nothing else. Normal: ziggurat of 128 layers (Marsaglia and Tsang 2000 in
+//! Doornik's form, position and layer from different bits). Gamma: Marsaglia and Tsang 2000. Beta: `x / (x + y)` of two gammas, in logarithms where a parameter is
 //! below 1. Cost: two normals, two or three uniforms and a logarithm now and then for a Beta.
 
 use std::sync::LazyLock;
@@ -60,7 +60,7 @@ impl Chance {
     }
 }
 
-/// The finaliser of SplitMix64: a bijection of 64 bits.
+/// The finaliser of `SplitMix64`: a bijection of 64 bits.
 #[inline]
 const fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -84,10 +84,11 @@ impl Stream {
 
     /// Standard normal.
     #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "the lowest bits are wanted")]
     fn normal(&mut self) -> f64 {
         loop {
             let bits = self.bits();
-            let layer = (bits & (LAYERS as u64 - 1)) as usize;
+            let layer = bits as usize % LAYERS;
             let u = 2.0 * open(bits) - 1.0;
             if u.abs() < self.ziggurat.inner[layer] {
                 return u * self.ziggurat.edge[layer];
@@ -124,16 +125,16 @@ impl Stream {
     #[inline]
     fn gamma(&mut self, shape: f64) -> f64 {
         let d = shape - 1.0 / 3.0;
-        let c = 1.0 / (9.0 * d).sqrt();
+        let width = 1.0 / (9.0 * d).sqrt();
         loop {
             let x = self.normal();
-            let t = 1.0 + c * x;
-            if t <= 0.0 {
+            let root = 1.0 + width * x;
+            if root <= 0.0 {
                 continue;
             }
-            let (v, u, xx) = (t * t * t, self.uniform(), x * x);
-            if u < 1.0 - 0.0331 * xx * xx || u.ln() < 0.5 * xx + d * (1.0 - v + v.ln()) {
-                return d * v;
+            let (cube, u, square) = (root * root * root, self.uniform(), x * x);
+            if u < 1.0 - 0.0331 * square * square || u.ln() < 0.5 * square + d * (1.0 - cube + cube.ln()) {
+                return d * cube;
             }
         }
     }

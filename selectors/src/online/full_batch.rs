@@ -35,6 +35,6 @@ impl Method for FullBatch {
 
     fn choose(&self, _memory: &mut (), batch: &Batch<'_>, _k: usize, _ctx: &Ctx) -> Result<Selection> {
         let order: Vec<usize> = (0..batch.len()).collect();
-        Ok(batch.select(&order, &vec![1.0; batch.len()], |_| "every candidate is taken".to_owned()))
+        Ok(batch.select(&order, |_| 1.0, |_| "every candidate is taken".to_owned()))
     }
 }

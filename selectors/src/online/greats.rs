@@ -63,9 +63,11 @@ impl Method for Greats {
                 .hint("compute the inner products with the candidates of the same batch"));
         }
         let (order, score) = self.greedy(&helps, products, k);
-        Ok(batch.select(&order, &score, |p| {
-            format!("gain {:.3e} when taken; {:.3e} with the validation rows alone", score[p], self.eta * helps[p])
-        }))
+        Ok(batch.select(
+            &order,
+            |p| score[p],
+            |p| format!("gain {:.3e} when taken; {:.3e} with the validation rows alone", score[p], self.eta * helps[p]),
+        ))
     }
 }
 

@@ -48,14 +48,14 @@ pub enum Mode {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Feed {
-    /// The row's loss (signal.loss): what is not learnt yet gets more weight.
+    /// The row's loss (`signal.loss`): what is not learnt yet gets more weight.
     #[default]
     Loss,
-    /// signal.loss less signal.loss-generated, the model's loss on its own answer: the paper's perplexity form.
+    /// `signal.loss` less `signal.loss_generated`, the model's loss on its own answer: the paper's perplexity form.
     Perplexity,
-    /// signal.loss-before less signal.loss: what the model learns well gets more weight.
+    /// `signal.loss_before` less `signal.loss`: what the model learns well gets more weight.
     LossDrop,
-    /// The column signal.reward, for example the reward of the given answer less that of the model's.
+    /// `signal.reward`, for example the reward of the given answer less that of the model's.
     Reward,
 }
 

@@ -1,7 +1,7 @@
 //! Takes the candidates with the largest gradient.
 //!
 //! Top `min(k, B)` of `|g(x_i)|`, the norm of the gradient of the row's loss, ties to the lower position.
-//! Source: MaxGrad, a baseline of UDS (2025); GradNorm in GREATS (2024), there the square, which orders alike. May not be
+//! Source: `MaxGrad`, a baseline of UDS (2025); `GradNorm` in GREATS (2024), there the square, which orders alike. May not be
 //! proposed ahead: the gradient is that of the present weights. Cost: B log B time after the gradient of every candidate.
 
 use super::batch::{Batch, largest};
@@ -33,6 +33,6 @@ impl Method for MaxGradNorm {
 
     fn choose(&self, _memory: &mut (), batch: &Batch<'_>, k: usize, _ctx: &Ctx) -> Result<Selection> {
         let norm = batch.signal(&Column::signal("grad_norm"))?;
-        Ok(batch.select(&largest(&norm, k), &norm, |p| format!("gradient norm {:.4}", norm[p])))
+        Ok(batch.select(&largest(&norm, k), |p| norm[p], |p| format!("gradient norm {:.4}", norm[p])))
     }
 }

@@ -1,7 +1,7 @@
 //! Takes the candidates with the largest loss.
 //!
 //! Top `min(k, B)` of `l(x_i; theta_t)`, the mean loss a token under the present weights, ties to the lower position.
-//! Source: MaxLoss, a baseline of UDS (2025) and GREATS (2024). May not be proposed ahead: the loss is that of the present
+//! Source: `MaxLoss`, a baseline of UDS (2025) and GREATS (2024). May not be proposed ahead: the loss is that of the present
 //! weights. Cost: B log B time after a forward pass of the candidates.
 
 use super::batch::{Batch, largest};
@@ -33,6 +33,6 @@ impl Method for MaxLoss {
 
     fn choose(&self, _memory: &mut (), batch: &Batch<'_>, k: usize, _ctx: &Ctx) -> Result<Selection> {
         let loss = batch.signal(&Column::signal("loss"))?;
-        Ok(batch.select(&largest(&loss, k), &loss, |p| format!("loss {:.4}", loss[p])))
+        Ok(batch.select(&largest(&loss, k), |p| loss[p], |p| format!("loss {:.4}", loss[p])))
     }
 }

@@ -5,7 +5,7 @@
 //! `alpha <- lambda alpha + (1 - lambda) a0 + s`, `beta <- lambda beta + (1 - lambda) b0 + n - s`. For each candidate one
 //! `g ~ Beta(alpha, beta)` is drawn (or its mean taken). `top-k`: smallest `(g - target)^2`; `threshold`: any with
 //! `lower <= g <= upper`, drawn at random if there are more than wanted, else the nearest to the interval; `uniform`: any.
-//! Ties go to the lower position. Source: MoPPS, "Model Predictive Prompt Selection" (2025) and its released code.
+//! Ties go to the lower position. Source: `MoPPS`, "Model Predictive Prompt Selection" (2025) and its released code.
 //! Deviations: one trial counts like any other (the code then sets alpha = beta); a prompt never offered starts at the
 //! prior; warm start reads the columns `signal.successes` and `signal.trials` of candidates; with `clock_decay` below 1 each
 //! proposal that passes draws a posterior towards the prior (own work); draws are named by (seed, proposal, row).
@@ -83,7 +83,7 @@ pub struct Mopps {
     /// Beta of the prior.
     #[schemars(range(min = 0.001, max = 1_000_000.0))]
     pub prior_beta: f64,
-    /// Start prompts from outcomes known beforehand: columns signal.successes and signal.trials on the candidates, 0 trials for none.
+    /// Start prompts from outcomes known beforehand: columns `signal.successes` and `signal.trials` on the candidates, 0 trials for none.
     pub warm_start: bool,
     /// How often an outcome known beforehand counts.
     #[schemars(range(min = 0.0, max = 1000.0))]
@@ -149,10 +149,10 @@ impl Method for Mopps {
         }
         let draws = given.unwrap_or_else(|| self.draws(memory, batch.ids(), ctx));
         let order = self.order(&draws, k, batch.ids(), ctx);
-        let far: Vec<f64> = draws.par_iter().with_min_len(BLOCK).map(|&g| -self.distance(g)).collect();
-        let mut chosen = batch.select(&order, &far, |p| self.reason(memory, batch.ids()[p], draws[p]));
-        let drawn: Vec<f64> = order.iter().map(|&p| draws[p]).collect();
-        chosen.report.insert("draws".into(), json!(drawn));
+        let reason = |p: usize| self.reason(memory, batch.ids()[p], draws[p]);
+        let mut chosen = batch.select(&order, |p| -self.distance(draws[p]), reason);
+        let of_picks: Vec<f64> = order.iter().map(|&p| draws[p]).collect();
+        chosen.report.insert("draws".into(), json!(of_picks));
         chosen.report.insert("prompts_known".into(), json!(memory.posteriors.len()));
         memory.proposals += 1;
         Ok(chosen)

@@ -1,7 +1,7 @@
 //! Draws from the candidates uniformly without replacement: what every other online method must beat.
 //!
 //! `key_i = hash(seed, proposal, row id i)`; the rows of the smallest keys. Source: own work; Random, a baseline of UDS (2025)
-//! and, over prompts, Uniform of MoPPS (2025). May be proposed ahead: nothing a model says matters. Cost: B time.
+//! and, over prompts, Uniform of `MoPPS` (2025). May be proposed ahead: nothing a model says matters. Cost: B time.
 
 use super::batch::Batch;
 use super::running::Method;
@@ -39,7 +39,7 @@ impl Method for RandomK {
         let stream = ctx.stream("random");
         let keys: Vec<u64> = batch.ids().iter().map(|&id| stream(id).bits()).collect();
         let order = smallest(batch.len(), k, |p| keys[p]);
-        let score: Vec<f64> = batch.ids().iter().map(|&id| 1.0 - stream(id).uniform()).collect();
-        Ok(batch.select(&order, &score, |_| format!("drawn at random from {} candidates", batch.len())))
+        let score = |p: usize| 1.0 - stream(batch.ids()[p]).uniform();
+        Ok(batch.select(&order, score, |_| format!("drawn at random from {} candidates", batch.len())))
     }
 }

@@ -37,7 +37,7 @@ impl Method for RhoLoss {
         let reference = batch.signal(&Column::signal("loss_reference"))?;
         let excess: Vec<f64> = loss.iter().zip(&reference).map(|(l, r)| l - r).collect();
         let reason = |p: usize| format!("loss {:.4}, reference {:.4}", loss[p], reference[p]);
-        Ok(batch.select(&largest(&excess, k), &excess, reason))
+        Ok(batch.select(&largest(&excess, k), |p| excess[p], reason))
     }
 }
 

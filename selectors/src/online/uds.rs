@@ -88,10 +88,12 @@ impl Method for Uds {
         }
         let score: Vec<f64> = norms.iter().zip(&distance).map(|(u, d)| u + self.alpha * d).collect();
         let (order, held) = (largest(&score, k), ring.held());
-        order.iter().for_each(|&p| ring.push(sketches.row(p), self.memory_slots));
+        for &p in &order {
+            ring.push(sketches.row(p), self.memory_slots);
+        }
         let reason =
             |p: usize| format!("nuclear norm {:.4}, distance {:.4} to {held} remembered rows", norms[p], distance[p]);
-        let mut chosen = batch.select(&order, &score, reason);
+        let mut chosen = batch.select(&order, |p| score[p], reason);
         chosen.report.insert("remembered".into(), json!(held));
         Ok(chosen)
     }

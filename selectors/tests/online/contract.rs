@@ -5,13 +5,17 @@ use curate_core::{Ctx, Selection};
 use std::collections::BTreeSet;
 
 fn check(name: &str, chosen: &Selection, ids: &[u64], k: usize) {
-    let (picked, offered) = (BTreeSet::from_iter(chosen.rows()), BTreeSet::from_iter(ids.iter().copied()));
+    let picked: BTreeSet<u64> = chosen.rows().into_iter().collect();
+    let offered: BTreeSet<u64> = ids.iter().copied().collect();
     let wanted = if name.starts_with("full-batch") { ids.len() } else { k.min(ids.len()) };
     assert_eq!(chosen.picks.len(), wanted, "{name}: min(k, B) rows");
     assert_eq!(picked.len(), wanted, "{name}: no row twice");
     assert!(picked.is_subset(&offered), "{name}: candidates only");
     for pick in &chosen.picks {
-        assert!(pick.score.is_finite() && pick.weight == 1.0 && !pick.reason.is_empty(), "{name}: {pick:?}");
+        assert!(
+            pick.score.is_finite() && pick.weight.to_bits() == 1f32.to_bits() && !pick.reason.is_empty(),
+            "{name}: {pick:?}"
+        );
     }
     let told = chosen.assessment.as_ref().unwrap();
     assert_eq!((told.row.as_slice(), told.score.len()), (ids, ids.len()), "{name}: every candidate is assessed");

@@ -14,6 +14,9 @@ const DIM: usize = 6;
 
 pub(crate) type Method = Box<dyn OnlineSelector>;
 
+/// A line of the table with parameters.
+type Variant = (&'static Entry<dyn OnlineSelector>, Map<String, Value>);
+
 pub(crate) fn floats(values: Vec<f32>) -> ArrayRef {
     Arc::new(Float32Array::from(values))
 }
@@ -81,7 +84,7 @@ pub(crate) fn feedback(step: u64, rows: &[u64]) -> Feedback {
 }
 
 /// Parameters of every method: its defaults, and each parameter changed alone.
-pub(crate) fn variants() -> Vec<(&'static Entry<dyn OnlineSelector>, Map<String, Value>)> {
+fn variants() -> Vec<Variant> {
     let mut all = Vec::new();
     for entry in ONLINE {
         let mut params = vec![Map::new()];

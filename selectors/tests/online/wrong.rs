@@ -1,10 +1,11 @@
 //! Input that is wrong: a typed error with a hint, and a state as if nothing had been asked.
 
 use super::stream::{Method, candidates, chunked, each, feedback, floats, ids, lists, method, steps, words};
-use arrow::array::{ArrayRef, AsArray, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, NullArray, RecordBatch, StringArray};
 use arrow::datatypes::Float32Type;
 use curate_core::{Column, Ctx, Feedback, Pool, Result, State};
 use serde_json::json;
+use std::sync::Arc;
 
 /// Run some steps, do what is wrong, and say the code of the error; the state must not have changed.
 fn refused<T>(
@@ -37,7 +38,7 @@ fn observe(feedback: Feedback) -> impl FnOnce(&mut Method) -> Result<()> {
 }
 
 /// The batch with another column of this name.
-fn with(batch: &RecordBatch, name: &str, column: ArrayRef) -> RecordBatch {
+fn with(batch: &RecordBatch, name: &str, column: &ArrayRef) -> RecordBatch {
     let columns = batch.schema_ref().fields().iter().zip(batch.columns()).map(|(field, old)| {
         let new = if field.name() == name { column.clone() } else { old.clone() };
         (field.name().clone(), new)
@@ -64,7 +65,7 @@ fn poisoned(batch: &RecordBatch, column: &Column, at: usize) -> Option<RecordBat
     } else {
         floats(spoil(array.as_primitive_opt::<Float32Type>()?.values().to_vec(), at))
     };
-    Some(with(batch, column.as_str(), spoiled))
+    Some(with(batch, column.as_str(), &spoiled))
 }
 
 #[test]
@@ -77,8 +78,8 @@ fn candidates_that_make_no_sense_are_refused() {
         assert_eq!(code(&mut run, Pool::new(good.schema(), Vec::new()).unwrap(), 5), "candidates/empty");
         assert_eq!(code(&mut run, chunked(&good, 1), 0), "budget/invalid");
         assert_eq!(code(&mut run, chunked(&candidates(&[8, 5, 9, 5]), 1), 2), "candidates/repeated");
-        let text: ArrayRef = std::sync::Arc::new(arrow::array::StringArray::from(vec!["x"; 24]));
-        assert_eq!(code(&mut run, chunked(&with(&good, "row", text), 1), 2), "column/type");
+        let text: ArrayRef = Arc::new(StringArray::from(vec!["x"; 24]));
+        assert_eq!(code(&mut run, chunked(&with(&good, "row", &text), 1), 2), "column/type");
     });
 }
 
@@ -194,8 +195,8 @@ fn states_of_others_are_refused() {
         for (at, (table, batch)) in good.tables.iter().enumerate() {
             for field in batch.schema_ref().fields() {
                 let mut state = good.clone();
-                state.tables[at].1 =
-                    with(batch, field.name(), std::sync::Arc::new(arrow::array::NullArray::new(batch.num_rows())));
+                let nulls: ArrayRef = Arc::new(NullArray::new(batch.num_rows()));
+                state.tables[at].1 = with(batch, field.name(), &nulls);
                 assert_eq!(code(&mut run, state), "state/broken", "{name}: {table}.{}", field.name());
             }
         }
@@ -206,7 +207,7 @@ fn states_of_others_are_refused() {
 #[test]
 fn a_changed_sketch_is_noticed() {
     let mut run = begun(&|| method("uds", &json!({})));
-    let batch = with(&candidates(&ids(2, 24)), "signal.sketch", lists(vec![0.5; 24 * 3], 3));
+    let batch = with(&candidates(&ids(2, 24)), "signal.sketch", &lists(vec![0.5; 24 * 3], 3));
     assert_eq!(refused("uds", &mut run, propose(chunked(&batch, 1), 5)).0, "signal/shape");
     let mut small = method("uds", &json!({"memory_slots": 4}));
     let state = run.state();
@@ -216,7 +217,7 @@ fn a_changed_sketch_is_noticed() {
 #[test]
 fn inner_products_of_another_batch_are_noticed() {
     let mut run = method("greats", &json!({}));
-    let batch = with(&candidates(&ids(0, 24)), "signal.ghost", lists(vec![0.5; 24 * 3], 3));
+    let batch = with(&candidates(&ids(0, 24)), "signal.ghost", &lists(vec![0.5; 24 * 3], 3));
     assert_eq!(refused("greats", &mut run, propose(chunked(&batch, 1), 5)).0, "signal/shape");
 }
 

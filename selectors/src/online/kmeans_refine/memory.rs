@@ -49,7 +49,9 @@ impl Memory {
         }
         if all.len() > known {
             let sum: f64 = all.values().sum();
-            all.values_mut().for_each(|w| *w /= sum);
+            for weight in all.values_mut() {
+                *weight /= sum;
+            }
         }
         all
     }
