@@ -14,6 +14,7 @@ mod params;
 pub mod posthoc;
 pub mod schedule;
 pub mod sft;
+pub mod signals;
 pub mod tokenizer;
 pub mod verify;
 

@@ -17,6 +17,8 @@ mod policy;
 mod rope;
 mod safefile;
 mod save;
+mod trace;
+mod watch;
 
 pub use config::{Biases, Config, Dtype, Family};
 pub use generate::{Draws, Generator, Sample};
@@ -24,6 +26,7 @@ pub use losses::{Losses, StepOptions};
 pub use policy::Policy;
 pub use rope::{Rope, RopeKind};
 pub use safefile::{Out, SafeFile, write_tensors};
+pub use trace::{Part, Trace};
 
 use crate::{ParamId, Params};
 use arena::Arena;

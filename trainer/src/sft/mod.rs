@@ -8,10 +8,13 @@ mod evaluate;
 mod forecast;
 mod learner;
 mod log;
+mod look;
 mod prepare;
+mod resume;
 mod run;
 mod save;
 mod session;
+mod shelf;
 mod sweep;
 mod two_phase;
 
@@ -19,7 +22,7 @@ pub use config::{LtSftConfig, MftConfig, MftReplace, SftConfig, SparseConfig, Tu
 pub use differentiable::{Differentiable, Trainable, ids};
 pub use evaluate::eval_loss;
 pub use forecast::{Forecast, forecast};
-pub use learner::{SIGNALS, SftLearner};
+pub use learner::SftLearner;
 pub use run::{Stopped, TrainReport, Trainer};
 pub use sweep::{Arm, Sweep};
 
