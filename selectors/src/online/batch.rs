@@ -133,7 +133,8 @@ fn ids(pool: &Pool) -> Result<ScalarBuffer<u64>> {
     let array = pool.column(&Column::ROW)?;
     let ids = array.as_primitive_opt::<UInt64Type>().filter(|ids| ids.null_count() == 0);
     ids.map(|ids| ids.values().clone())
-        .ok_or_else(|| Error::data("column/type", "the column 'row' must be u64 without nulls"))
+        .ok_or_else(|| Error::data("column/type", "the column 'row' must be u64 without nulls")
+            .hint("give every candidate its row id, or leave the column out"))
 }
 
 /// A row id that occurs twice.

@@ -1,6 +1,6 @@
 //! The contract of an online selector where nothing is wrong.
 
-use super::stream::{Method, candidates, chunked, each, feedback, ids, steps, through_files, with_threads, words};
+use super::stream::{Method, candidates, chunked, each, feedback, ids, steps, through_files, with_threads, written};
 use curate_core::{Ctx, Selection};
 use std::collections::BTreeSet;
 
@@ -48,7 +48,7 @@ fn small_batches_are_no_trouble() {
 
 #[test]
 fn threads_and_chunks_do_not_matter() {
-    let run = |mut run: Method, chunks| (steps(&mut run, 0..4, chunks), words(&run.state()));
+    let run = |mut run: Method, chunks| (steps(&mut run, 0..4, chunks), written(&run.state()));
     each(|name, build| {
         let one = {
             let method = build();
@@ -70,9 +70,9 @@ fn a_run_goes_on_from_its_state_as_if_nothing_had_happened() {
         let mut resumed = build();
         steps(&mut resumed, 7..8, 1);
         resumed.restore(saved).unwrap_or_else(|e| panic!("{name}: {e}"));
-        assert_eq!(words(&resumed.state()), words(&straight.state()), "{name}: the state itself");
+        assert_eq!(written(&resumed.state()), written(&straight.state()), "{name}: the state itself");
         assert_eq!(steps(&mut resumed, 3..6, 2), steps(&mut straight, 3..6, 1), "{name}: what follows");
-        assert_eq!(words(&resumed.state()), words(&straight.state()), "{name}: the state after it");
+        assert_eq!(written(&resumed.state()), written(&straight.state()), "{name}: the state after it");
     });
 }
 

@@ -126,22 +126,28 @@ pub(crate) fn steps(method: &mut Method, range: std::ops::Range<u64>, chunks: us
         .collect()
 }
 
+/// A table as an Arrow stream.
+fn bytes(batch: &RecordBatch) -> Vec<u8> {
+    let mut writer = StreamWriter::try_new(Vec::new(), &batch.schema()).unwrap();
+    writer.write(batch).unwrap();
+    writer.into_inner().unwrap()
+}
+
 /// A state as it comes back from JSON and Arrow.
 pub(crate) fn through_files(state: State) -> State {
     let scalars = serde_json::from_str(&serde_json::to_string(&state.scalars).unwrap()).unwrap();
     let table = |(name, batch): (String, RecordBatch)| {
-        let mut writer = StreamWriter::try_new(Vec::new(), &batch.schema()).unwrap();
-        writer.write(&batch).unwrap();
-        let bytes = writer.into_inner().unwrap();
-        let mut batches = StreamReader::try_new(bytes.as_slice(), None).unwrap();
+        let mut batches = StreamReader::try_new(std::io::Cursor::new(bytes(&batch)), None).unwrap();
         (name, batches.next().unwrap().unwrap())
     };
     State { version: state.version, scalars, tables: state.tables.into_iter().map(table).collect() }
 }
 
-/// A state in words, to compare: NaN equals itself here.
-pub(crate) fn words(state: &State) -> String {
-    format!("{} {} {:?}", state.version, Value::Object(state.scalars.clone()), state.tables)
+/// A state in words and bytes, to compare.
+pub(crate) fn written(state: &State) -> (String, Vec<Vec<u8>>) {
+    let names: Vec<&str> = state.tables.iter().map(|(name, _)| name.as_str()).collect();
+    let head = format!("{} {} {names:?}", state.version, Value::Object(state.scalars.clone()));
+    (head, state.tables.iter().map(|(_, batch)| bytes(batch)).collect())
 }
 
 /// Run with so many threads.

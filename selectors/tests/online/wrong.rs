@@ -1,6 +1,6 @@
 //! Input that is wrong: a typed error with a hint, and a state as if nothing had been asked.
 
-use super::stream::{Method, candidates, chunked, each, feedback, floats, ids, lists, method, steps, words};
+use super::stream::{Method, candidates, chunked, each, feedback, floats, ids, lists, method, steps, written};
 use arrow::array::{ArrayRef, AsArray, NullArray, RecordBatch, StringArray};
 use arrow::datatypes::Float32Type;
 use curate_core::{Column, Ctx, Feedback, Pool, Result, State};
@@ -13,9 +13,9 @@ fn refused<T>(
     run: &mut Method,
     wrong: impl FnOnce(&mut Method) -> Result<T>,
 ) -> (&'static str, Option<u64>) {
-    let before = words(&run.state());
+    let before = written(&run.state());
     let error = wrong(run).err().unwrap_or_else(|| panic!("{name}: no error"));
-    assert_eq!(words(&run.state()), before, "{name}: {error} changed the state");
+    assert_eq!(written(&run.state()), before, "{name}: {error} changed the state");
     assert!(
         error.code() == "cancelled" || error.hint_text().is_some_and(|h| !h.is_empty()),
         "{name}: {error}: no hint"
@@ -124,9 +124,9 @@ fn feedback_comes_once_a_step_and_in_order() {
     each(|name, build| {
         let mut run = begun(build);
         if run.needs().after.is_empty() {
-            let before = words(&run.state());
+            let before = written(&run.state());
             run.observe(&feedback(0, &[1, 2]), &Ctx::new(17)).unwrap();
-            assert_eq!(words(&run.state()), before, "{name}: nothing is learnt");
+            assert_eq!(written(&run.state()), before, "{name}: nothing is learnt");
             return;
         }
         assert_eq!(refused(name, &mut run, observe(feedback(1, &[11]))).0, "feedback/repeated", "{name}");
