@@ -1,12 +1,13 @@
 //! Candidates and feedback as the methods read them, checked once, and the choice as they give it back.
 
-use super::smallest::BLOCK;
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::buffer::ScalarBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, UInt64Type};
 use curate_core::{Assessment, Column, Ctx, Error, Feedback, Location, MatrixBlock, Pick, Pool, Result, Selection};
-use rayon::prelude::*;
+
+/// Most candidates that are assessed one by one: a proposal among millions would carry more than it costs.
+const ASSESSED: usize = 1 << 16;
 
 /// Candidates: at least one, no row twice.
 pub(crate) struct Batch<'a> {
@@ -64,19 +65,23 @@ impl<'a> Batch<'a> {
         Ok(block)
     }
 
-    /// The candidates at `order` (positions, best first), with a score and a reason for each.
+    /// The candidates at `order` (positions, best first), with a score and a reason for each; up to [`ASSESSED`] candidates
+    /// are assessed one by one.
     #[expect(clippy::cast_possible_truncation, reason = "for display; the choice is made in double precision")]
     pub(crate) fn select(
         &self,
         order: &[usize],
-        score: impl Fn(usize) -> f64 + Sync,
+        score: impl Fn(usize) -> f64,
         reason: impl Fn(usize) -> String,
     ) -> Selection {
         let score = |p: usize| score(p) as f32;
         let pick = |&p: &usize| Pick { row: self.ids[p], score: score(p), weight: 1.0, group: None, reason: reason(p) };
-        let scores = (0..self.len()).into_par_iter().with_min_len(BLOCK).map(score).collect();
-        let row = self.ids.par_iter().with_min_len(BLOCK).copied().collect();
-        let assessment = Some(Assessment { row, score: scores, ..Assessment::default() });
+        let assess = || Assessment {
+            row: self.ids.to_vec(),
+            score: (0..self.len()).map(score).collect(),
+            ..Assessment::default()
+        };
+        let assessment = (self.len() <= ASSESSED).then(assess);
         Selection { picks: order.iter().map(pick).collect(), assessment, ..Selection::default() }
     }
 }
@@ -132,9 +137,10 @@ fn ids(pool: &Pool) -> Result<ScalarBuffer<u64>> {
     }
     let array = pool.column(&Column::ROW)?;
     let ids = array.as_primitive_opt::<UInt64Type>().filter(|ids| ids.null_count() == 0);
-    ids.map(|ids| ids.values().clone())
-        .ok_or_else(|| Error::data("column/type", "the column 'row' must be u64 without nulls")
-            .hint("give every candidate its row id, or leave the column out"))
+    ids.map(|ids| ids.values().clone()).ok_or_else(|| {
+        Error::data("column/type", "the column 'row' must be u64 without nulls")
+            .hint("give every candidate its row id, or leave the column out")
+    })
 }
 
 /// A row id that occurs twice.

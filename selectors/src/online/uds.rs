@@ -3,7 +3,7 @@
 //! `u_i` = nuclear norm of the row's logits (`signal.nuclear_norm`); `z_i` = a sketch of the logits (`signal.sketch`);
 //! `d_i` = mean Euclidean distance of `z_i` to the remembered sketches, 0 while there are none; score `u_i + alpha d_i`. The
 //! `min(k, B)` largest scores are taken, ties to the lower position, and their sketches enter a ring of `memory_slots`,
-//! in that order, over the oldest. Source: UDS, "Utility-Diversity Sampling" (2025, arXiv 2510.16882) and its released code.
+//! in that order, over the oldest. Source: UDS (2025, arXiv 2510.16882) and its released code.
 //! Alpha is in the convention of that code, whose sketch is two unnormalised cosine transforms of a `T x V` array of logits,
 //! scaled by `sqrt(V T / (r1 r2))`: distances come out `sqrt(V T) / 2` times the Frobenius distance of the logits. For a
 //! sketch of orthonormal transforms take `alpha sqrt(V T)`; a weight `a` a unit of Frobenius distance is
