@@ -22,6 +22,15 @@ pub struct Method {
     pub params: Vec<ParamDoc>,
 }
 
+impl Method {
+    /// Of an online selector, labels and what to say: columns on candidates, columns in feedback, whether batches are proposed
+    /// ahead. Nothing of others.
+    #[must_use]
+    pub fn online_lines(&self) -> Vec<(&'static str, String)> {
+        self.online.iter().flat_map(OnlineNeeds::lines).collect()
+    }
+}
+
 /// What an online selector asks of the loop.
 #[derive(Clone, Debug, Serialize)]
 pub struct OnlineNeeds {
@@ -42,9 +51,7 @@ impl OnlineNeeds {
         Some(Self { before, after, may_prefetch: method.may_prefetch() })
     }
 
-    /// Labels and what to say: columns on candidates, columns in feedback, whether batches are proposed ahead.
-    #[must_use]
-    pub fn lines(&self) -> [(&'static str, String); 3] {
+    fn lines(&self) -> [(&'static str, String); 3] {
         let list = |names: &[String]| if names.is_empty() { "no columns".to_owned() } else { names.join(", ") };
         let ahead = if self.may_prefetch { "the next batch may be proposed while the model learns" } else { "never" };
         [("Candidates", list(&self.before)), ("Feedback", list(&self.after)), ("Ahead", ahead.to_owned())]
@@ -95,7 +102,7 @@ pub fn methods_markdown() -> String {
     for method in methods() {
         let Info { name, summary, source, cost } = method.info;
         let _ = write!(text, "\n## `{name}` ({})\n\n{summary}\n\n- Source: {source}\n- Cost: {cost}\n", method.kind);
-        for (label, what) in method.online.iter().flat_map(OnlineNeeds::lines) {
+        for (label, what) in method.online_lines() {
             let _ = writeln!(text, "- {label}: {what}");
         }
         if !method.params.is_empty() {

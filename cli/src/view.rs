@@ -90,7 +90,7 @@ pub(crate) fn method(m: &Method) -> String {
         vec![format!("{} ({})", m.info.name, m.kind), String::new(), wrap(m.info.summary, 2), String::new()];
     lines.push(format!("  source  {}", wrap(m.info.source, 10).trim_start()));
     lines.push(format!("  cost    {}", wrap(m.info.cost, 10).trim_start()));
-    let online = m.online.iter().flat_map(|online| online.lines());
+    let online = m.online_lines().into_iter();
     lines.extend(online.map(|(label, what)| format!("  {}  {what}", label.to_lowercase())));
     lines.push(String::new());
     lines.push(if m.params.is_empty() {
