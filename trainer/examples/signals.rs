@@ -1,8 +1,8 @@
 //! What signals cost: a random Llama with adapters, rows of one length, one JSON line.
 //!
 //! `cargo run --release -p curate-trainer --example signals -- [hidden layers words rows tokens reps]`, threads by `RAYON_NUM_THREADS`.
-//! Seconds are medians. `share` of a set of signals: what it adds to a probe of the loss alone. `uds`: probe for nuclear norms and
-//! sketches of all rows, step on one of eight of them, with and without shared activations; `full`: step on all rows.
+//! Medians of wall-clock and processor seconds: probes for sets of signals; a step on all rows; a probe of all rows with a step on one
+//! of eight of them, with and without shared activations.
 #![allow(clippy::cast_precision_loss)] // reason: rates
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
@@ -57,61 +57,92 @@ fn learner(sizes: &[usize], share_bytes: u64, ctx: &Ctx) -> Result<SftLearner<Mo
     Ok(learner.with_signals(SignalOptions { share_bytes, ..SignalOptions::default() }))
 }
 
-fn median(reps: usize, mut run: impl FnMut() -> Result<()>) -> Result<f64> {
-    run()?;
-    let mut seconds = Vec::new();
-    for _ in 0..reps {
-        let start = Instant::now();
-        run()?;
-        seconds.push(start.elapsed().as_secs_f64());
+/// Processor seconds of this process so far, where the system says; other work on the machine does not count.
+fn processor() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields: Vec<u64> = stat.split_whitespace().skip(13).take(2).filter_map(|ticks| ticks.parse().ok()).collect();
+    fields.iter().sum::<u64>() as f64 / 100.0
+}
+
+/// One thing to measure: signals of all rows, then a step on the first few of them.
+struct Work {
+    name: &'static str,
+    shared: bool,
+    probe: Option<Vec<Column>>,
+    step_rows: usize,
+}
+
+impl Work {
+    fn new(name: &'static str, signals: &[&str]) -> Self {
+        let probe = Some(signals.iter().map(|name| Column::signal(name)).collect());
+        Self { name, shared: false, probe, step_rows: 0 }
     }
+
+    fn step(self, step_rows: usize, shared: bool) -> Self {
+        Self { step_rows, shared, ..self }
+    }
+
+    fn run(&self, learner: &mut SftLearner<Model>, pool: &Pool, ctx: &Ctx) -> Result<[f64; 2]> {
+        let (wall, busy) = (Instant::now(), processor());
+        if let Some(want) = &self.probe {
+            learner.probe(pool, want, ctx)?;
+        }
+        if self.step_rows > 0 {
+            learner.step(&pool.filter(&(0..self.step_rows).collect::<Vec<_>>())?, &[], ctx)?;
+        }
+        Ok([wall.elapsed().as_secs_f64(), processor() - busy])
+    }
+}
+
+fn works(rows: usize) -> Vec<Work> {
+    let forward = ["loss", "accuracy", "logprob_p05", "nuclear_norm", "sketch"];
+    let few = rows.div_ceil(8);
+    vec![
+        Work::new("loss", &["loss"]),
+        Work::new("loss_and_nuclear_norm", &["loss", "nuclear_norm"]),
+        Work::new("loss_and_sketch", &["loss", "sketch"]),
+        Work::new("all_of_the_forward_pass", &forward),
+        Work::new("loss_and_grad_norm_last", &["loss", "grad_norm_last"]),
+        Work::new("loss_and_grad_norm", &["loss", "grad_norm"]),
+        Work::new("loss_and_ghost", &["loss", "ghost"]),
+        Work { name: "step_on_all", shared: false, probe: None, step_rows: rows },
+        Work::new("max_loss_step", &["loss"]).step(few, false),
+        Work::new("uds_step", &["nuclear_norm", "sketch"]).step(few, false),
+        Work::new("max_loss_step_shared", &["loss"]).step(few, true),
+        Work::new("uds_step_shared", &["nuclear_norm", "sketch"]).step(few, true),
+    ]
+}
+
+fn median(mut seconds: Vec<f64>) -> f64 {
     seconds.sort_by(f64::total_cmp);
-    Ok(seconds[seconds.len() / 2])
+    seconds[seconds.len() / 2]
 }
 
 fn main() -> Result<()> {
     let given: Vec<usize> = std::env::args().skip(1).filter_map(|arg| arg.parse().ok()).collect();
     let sizes: Vec<usize> =
         [512, 8, 16_000, 8, 256, 5].iter().enumerate().map(|(at, size)| *given.get(at).unwrap_or(size)).collect();
-    let (count, reps, ctx) = (sizes[3], sizes[5], Ctx::new(0));
-    let pool = rows(count, sizes[4], &ctx)?;
-    let signals = |names: &[&str]| names.iter().map(|name| Column::signal(name)).collect::<Vec<_>>();
-    let mut plain = learner(&sizes, 0, &ctx)?;
-    let mut probe = |names: &[&str]| {
-        let want = signals(names);
-        median(reps, || plain.probe(&pool, &want, &ctx).map(drop))
+    let (count, reps, ctx) = (sizes[3], sizes[5].max(1), Ctx::new(0));
+    let (pool, works) = (rows(count, sizes[4], &ctx)?, works(count));
+    let mut learners = [learner(&sizes, 0, &ctx)?, learner(&sizes, 8 << 30, &ctx)?];
+    let mut found: Vec<[Vec<f64>; 2]> = vec![[Vec::new(), Vec::new()]; works.len()];
+    // In turns, so that a busy minute falls on all alike; the first turn warms up.
+    for turn in 0..=reps {
+        for (work, found) in works.iter().zip(&mut found) {
+            let seconds = work.run(&mut learners[usize::from(work.shared)], &pool, &ctx)?;
+            if turn > 0 {
+                found.iter_mut().zip(seconds).for_each(|(all, own)| all.push(own));
+            }
+        }
+    }
+    let named = |at: usize| {
+        let pairs =
+            works.iter().zip(&found).map(|(work, found)| (work.name.to_owned(), median(found[at].clone()).into()));
+        pairs.collect::<serde_json::Map<String, serde_json::Value>>()
     };
-    let loss = probe(&["loss"])?;
-    let forward = ["loss", "accuracy", "logprob_p05", "nuclear_norm", "sketch"];
-    let share = |seconds: f64| seconds / loss - 1.0;
-    let added: Vec<(&str, f64)> = vec![
-        ("nuclear_norm", share(probe(&["loss", "nuclear_norm"])?)),
-        ("sketch", share(probe(&["loss", "sketch"])?)),
-        ("all_forward", share(probe(&forward)?)),
-        ("grad_norm_last", share(probe(&["loss", "grad_norm_last"])?)),
-        ("grad_norm", share(probe(&["loss", "grad_norm"])?)),
-        ("ghost", share(probe(&["loss", "ghost"])?)),
-    ];
-    let full = median(reps, || plain.step(&pool, &[], &ctx).map(drop))?;
-    let chosen = pool.filter(&(0..count.div_ceil(8)).collect::<Vec<_>>())?;
-    let uds = |learner: &mut SftLearner<Model>, names: &[&str]| {
-        let want = signals(names);
-        median(reps, || {
-            learner.probe(&pool, &want, &ctx)?;
-            learner.step(&chosen, &[], &ctx).map(drop)
-        })
-    };
-    let mut shared = learner(&sizes, 8 << 30, &ctx)?;
-    let (with, without) =
-        (uds(&mut shared, &["nuclear_norm", "sketch"])?, uds(&mut plain, &["nuclear_norm", "sketch"])?);
-    let by_loss = uds(&mut shared, &["loss"])?;
-    let per_second = |seconds: f64| count as f64 / seconds;
-    let added: serde_json::Map<_, _> = added.into_iter().map(|(name, share)| (name.to_owned(), share.into())).collect();
     println!(
         "{}",
-        serde_json::json!({"sizes": sizes, "threads": rayon::current_num_threads(), "loss_s": loss,
-            "loss_rows_per_s": per_second(loss), "share": added, "full_s": full, "uds_s": with, "uds_unshared_s": without,
-            "uds_scoring_share": with / by_loss - 1.0, "uds_rows_over_full": full / with})
+        serde_json::json!({"sizes": sizes, "threads": rayon::current_num_threads(), "wall_s": named(0), "processor_s": named(1)})
     );
     Ok(())
 }

@@ -67,8 +67,8 @@ impl Saved {
 
     /// The reverse of [`Saved::fields`].
     pub(super) fn from_fields(fields: [Vec<f32>; 15]) -> Self {
-        let [x, x_inverse, q, k, v, out, lse, mid, mid_inverse, gate, up, rq, rq_inverse, rk, rk_inverse] = fields;
-        let raw = (!rq.is_empty()).then_some([(rq, rq_inverse), (rk, rk_inverse)]);
+        let [x, x_inverse, q, k, v, out, lse, mid, mid_inverse, gate, up, queries, q_factors, keys, k_factors] = fields;
+        let raw = (!queries.is_empty()).then_some([(queries, q_factors), (keys, k_factors)]);
         Self { x, x_inverse, q, k, v, raw, out, lse, mid, mid_inverse, gate, up }
     }
 

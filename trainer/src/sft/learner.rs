@@ -78,12 +78,8 @@ impl<M: Trainable> SftLearner<M> {
     }
 
     /// The rows that `signal.ghost_validation` speaks of from now on.
-    ///
-    /// # Errors
-    /// What reading and tokenising the rows gives; `data/nothing-to-learn`.
-    pub fn set_validation(&mut self, rows: &Pool, ctx: &Ctx) -> Result<()> {
-        self.validation = self.sequences(rows, ctx)?;
-        Ok(())
+    pub fn validate_with(&mut self, rows: Vec<Sequence>) {
+        self.validation = rows;
     }
 
     /// The model as it stands.

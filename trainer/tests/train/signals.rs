@@ -155,7 +155,7 @@ fn ghosts_and_norms_are_those_of_single_gradients() {
         // Adapters begin with B = 0; a step makes both sides matter.
         learner.step(&texts(&[7, 8]), &[], &Ctx::new(0)).unwrap();
         let (pool, validation) = (texts(&[0, 1, 2, 3, 4]), texts(&[5, 6]));
-        learner.set_validation(&validation, &Ctx::new(0)).unwrap();
+        learner.validate_with(rows_of(&validation));
         let names = ["ghost", "ghost_validation", "grad_norm", "grad_norm_last"];
         let found = learner.probe(&pool, &signals(&names), &Ctx::new(0)).unwrap();
         let only = learner.probe(&pool, &signals(&["grad_norm"]), &Ctx::new(0)).unwrap();
