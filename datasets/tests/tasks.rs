@@ -1,6 +1,5 @@
 //! The tasks against an independent oracle: schoolbook arithmetic on decimal digits, brute force, and plain counting.
 
-use curate_datasets::SplitMix;
 use curate_datasets::tasks::{
     Kind, Noise, NumberTasks, Op, Puzzles, Side, Style, Task, TaskRow, Truth, fact_book, numbers, puzzles, spoil,
     task_pool, task_rows,

@@ -1,9 +1,9 @@
 //! Teaches a small model from nothing, by examples until it is sometimes right, then from its own answers:
-//! `grpo [TASK [SEED [SFT_STEPS [STEPS]]]]` with TASK `sum` (two numbers of up to two digits) or `countdown` (three numbers up to 9).
+//! `grpo [TASK [SEED [SFT_STEPS [STEPS [RATE]]]]]` with TASK `sum` (two numbers of up to two digits) or `countdown` (three numbers up to 9).
 //! Prompts of a step are drawn evenly. Prints the reward as it goes, and exact match on held-out questions before and after.
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
-use curate_core::{Ctx, Error, Learner, Pool, Result};
+use curate_core::{Ctx, Learner, Pool, Result};
 use curate_datasets::tasks::{NumberTasks, Puzzles, Side, Style, Task, numbers, puzzles};
 use curate_trainer::data::{SequenceOptions, sequences, trained_column};
 use curate_trainer::eval::{EvalItem, EvalOptions, EvalReport, Judge, evaluate};
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// Prompts a step, and answers to each.
-const PROMPTS: usize = 16;
+const PROMPTS: usize = 32;
 const ANSWERS: usize = 8;
 
 /// Question and answer.
@@ -23,7 +23,8 @@ type Row = (String, String);
 
 fn rows(task: &str, count: usize, side: Side, seed: u64) -> Result<Vec<Row>> {
     if task == "countdown" {
-        let options = Puzzles { count: 3..=3, largest: 9, largest_target: 40, operations: "+-*", side, test_share: 0.2 };
+        let options =
+            Puzzles { count: 3..=3, largest: 9, largest_target: 40, operations: "+-*", side, test_share: 0.2 };
         let row = |puzzle: &curate_datasets::tasks::Puzzle| {
             let list: Vec<String> = puzzle.numbers.iter().map(u32::to_string).collect();
             (format!("{} > {} :", list.join(" "), puzzle.target), puzzle.solution.replace(' ', ""))
@@ -67,7 +68,8 @@ fn taught(rows: &[Row], tokenizer: &TextTokenizer, steps: u64, ctx: &Ctx) -> Res
     let marks: Vec<Vec<_>> =
         rows.iter().zip(&whole).map(|(row, whole)| std::iter::once(row.0.len()..whole.len()).collect()).collect();
     let text = Arc::new(StringArray::from(whole)) as ArrayRef;
-    let pool = Pool::from_batch(RecordBatch::try_from_iter([("text", text), ("text.trained", trained_column(&marks)?)])?);
+    let pool =
+        Pool::from_batch(RecordBatch::try_from_iter([("text", text), ("text.trained", trained_column(&marks)?)])?);
     let train = sequences(&pool, tokenizer, &SequenceOptions::new(48), ctx)?.sequences;
     let config = SftConfig {
         learning_rate: Some(3e-3),
@@ -95,12 +97,12 @@ fn score(model: &Model, tokenizer: &TextTokenizer, rows: &[Row], judge: Judge) -
     Ok(EvalReport::of(&judged, "right").value("", "", "right").unwrap_or(0.0))
 }
 
-fn config(judge: Judge) -> GrpoConfig {
+fn config(judge: Judge, rate: f64) -> GrpoConfig {
     let train = SftConfig {
-        learning_rate: Some(3e-4),
+        learning_rate: Some(rate),
         batch_size: 64,
         max_length: 48,
-        warmup_steps: Some(5),
+        warmup_steps: Some(10),
         min_lr_ratio: 0.1,
         ..SftConfig::default()
     };
@@ -110,7 +112,7 @@ fn config(judge: Judge) -> GrpoConfig {
 
 /// Learn from answers to prompts drawn evenly.
 fn practise(learner: &mut GrpoLearner, rows: &[Row], steps: u64, ctx: &Ctx) -> Result<()> {
-    let pool = prompts(rows)?;
+    let (pool, mut sums) = (prompts(rows)?, [0.0; 4]);
     for step in 0..steps {
         let mut rng = ctx.rng("prompts", step);
         let drawn = |_| usize::try_from(rng.below(rows.len() as u64)).unwrap_or(0);
@@ -118,9 +120,16 @@ fn practise(learner: &mut GrpoLearner, rows: &[Row], steps: u64, ctx: &Ctx) -> R
         drawn.sort_unstable();
         drawn.dedup();
         learner.step(&pool.filter(&drawn)?, &[], ctx)?;
-        if (step + 1) % 10 == 0 {
-            let report = learner.report();
-            println!("{}", serde_json::to_string(report).map_err(|e| Error::io("json", e.to_string()))?);
+        let now = learner.report();
+        let figures = [now.reward, now.informative, now.entropy, now.clip_share];
+        sums.iter_mut().zip(figures).for_each(|(sum, figure)| *sum += figure / 20.0);
+        if (step + 1) % 20 == 0 {
+            let [reward, informative, entropy, clipped] = sums;
+            println!(
+                "step {}: reward {reward:.3}, informative {informative:.2}, entropy {entropy:.2}, clipped {clipped:.3}",
+                now.step
+            );
+            sums = [0.0; 4];
         }
     }
     Ok(())
@@ -130,7 +139,8 @@ fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let task = arguments.first().map_or("sum", String::as_str);
     let number = |at: usize, usual: u64| arguments.get(at).and_then(|text| text.parse().ok()).unwrap_or(usual);
-    let (seed, sft_steps, steps) = (number(1, 1), number(2, 300), number(3, 100));
+    let (seed, sft_steps, steps) = (number(1, 1), number(2, 400), number(3, 200));
+    let rate = arguments.get(4).and_then(|text| text.parse().ok()).unwrap_or(3e-4);
     let judge = if task == "countdown" { Judge::Countdown } else { Judge::Exact };
     let ctx = Ctx::new(seed);
     let (many, few) = if task == "countdown" { (1200, 200) } else { (2500, 400) };
@@ -140,7 +150,7 @@ fn main() -> Result<()> {
     let before = score(&model, &tokenizer, &test, judge)?;
     println!("held out, before: {before:.3} ({:.0} s)", start.elapsed().as_secs_f64());
     let start = Instant::now();
-    let mut learner = GrpoLearner::new(model, tokenizer.clone(), config(judge), steps, &ctx)?;
+    let mut learner = GrpoLearner::new(model, tokenizer.clone(), config(judge, rate), steps, &ctx)?;
     practise(&mut learner, &train, steps, &ctx)?;
     let after = score(learner.model(), &tokenizer, &test, judge)?;
     println!("held out, after {steps} steps: {after:.3} ({:.0} s)", start.elapsed().as_secs_f64());

@@ -40,8 +40,13 @@ fn model(seed: u64) -> Model {
 }
 
 fn config(rate: f64) -> GrpoConfig {
-    let train =
-        SftConfig { learning_rate: Some(rate), warmup_ratio: 0.0, max_length: 32, batch_size: 7, ..SftConfig::default() };
+    let train = SftConfig {
+        learning_rate: Some(rate),
+        warmup_ratio: 0.0,
+        max_length: 32,
+        batch_size: 7,
+        ..SftConfig::default()
+    };
     GrpoConfig { train, num_generations: 4, max_completion_length: 5, ..GrpoConfig::default() }
 }
 

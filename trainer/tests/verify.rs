@@ -139,7 +139,8 @@ fn names_are_those_of_the_command_line() {
 /// Long answers made of what parsers stumble over.
 #[test]
 fn hostile_answers_end_soon() {
-    let pieces = ["(", "1/", "9**", "#### ", "<answer>", "</answer>", "1,000", "1e9", "-", ".", "\u{2212}", "9", "\u{1F600}"];
+    let pieces =
+        ["(", "1/", "9**", "#### ", "<answer>", "</answer>", "1,000", "1e9", "-", ".", "\u{2212}", "9", "\u{1F600}"];
     let start = Instant::now();
     for piece in pieces {
         for size in [1 << 10, 1 << 20, 3 << 20] {

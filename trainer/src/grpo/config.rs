@@ -141,8 +141,13 @@ impl GrpoConfig {
             return refuse("counts must be at least 1", "leave them out for the defaults");
         }
         let numbers = [self.epsilon, self.epsilon_high.unwrap_or(0.0), self.beta, self.partial_credit];
-        if !numbers.iter().all(|x| x.is_finite() && *x >= 0.0) || self.delta.is_some_and(|delta| !(delta >= 1.0)) {
-            return refuse("epsilon, beta and partial_credit are numbers from 0, delta from 1", "0.2, 0 and 0 are usual");
+        if !numbers.iter().all(|x| x.is_finite() && *x >= 0.0)
+            || self.delta.is_some_and(|delta| delta.is_nan() || delta < 1.0)
+        {
+            return refuse(
+                "epsilon, beta and partial_credit are numbers from 0, delta from 1",
+                "0.2, 0 and 0 are usual",
+            );
         }
         if !(self.temperature.is_finite() && self.temperature >= 0.01) {
             return refuse("a temperature is a number from 0.01", "1 draws from the model as it is");

@@ -45,9 +45,5 @@ pub(super) fn columns(groups: &[Group], losses: &[f64], want: &[Column]) -> Resu
     };
     let fields: Vec<Field> = want.iter().map(|c| Field::new(c.as_str(), DataType::Float32, true)).collect();
     let options = RecordBatchOptions::new().with_row_count(Some(groups.len()));
-    Ok(RecordBatch::try_new_with_options(
-        Arc::new(Schema::new(fields)),
-        want.iter().map(column).collect(),
-        &options,
-    )?)
+    Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), want.iter().map(column).collect(), &options)?)
 }

@@ -2,6 +2,7 @@
 
 use super::rollout::{Asking, Group, report};
 use super::{GrpoConfig, GrpoReport, feedback};
+use crate::Grads;
 use crate::eval::EvalItem;
 use crate::mask::delta::digest;
 use crate::model::Model;
@@ -10,7 +11,6 @@ use crate::schedule::Schedule;
 use crate::sft::{self, Log, Tuning};
 use crate::tokenizer::TextTokenizer;
 use crate::verify::Verifier;
-use crate::Grads;
 use arrow::array::RecordBatch;
 use curate_core::{Column, Ctx, Error, Feedback, Learner, Location, Pool, Result};
 use std::collections::BTreeSet;
@@ -130,8 +130,11 @@ impl Learner for GrpoLearner {
     fn probe(&mut self, batch: &Pool, want: &[Column], _ctx: &Ctx) -> Result<RecordBatch> {
         let rows = batch.rows();
         let Some(column) = want.first() else { return feedback::none(rows) };
-        Err(Error::usage("column/unknown-signal", format!("'{column}' of {rows} prompts is not known before answers are drawn"))
-            .hint("take a selector that asks for signals after a step only, such as mopps"))
+        Err(Error::usage(
+            "column/unknown-signal",
+            format!("'{column}' of {rows} prompts is not known before answers are drawn"),
+        )
+        .hint("take a selector that asks for signals after a step only, such as mopps"))
     }
 
     #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^53")]

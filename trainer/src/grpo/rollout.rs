@@ -1,12 +1,12 @@
 //! Answers to prompts, drawn and judged.
 
 use super::{GrpoConfig, GrpoReport, advantages};
+use crate::IGNORE;
 use crate::Sequence;
 use crate::eval::{EvalItem, prompt_ids};
 use crate::model::{Draws, Generator, Model, Sample};
 use crate::tokenizer::TextTokenizer;
 use crate::verify::Verifier;
-use crate::IGNORE;
 use curate_core::{Ctx, Error, Location, Result};
 use rayon::prelude::*;
 

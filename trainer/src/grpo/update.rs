@@ -1,9 +1,9 @@
 //! From judged answers to updates.
 
+use super::GrpoLearner;
 use super::objective::{Objective, TokenTerm};
 use super::report::Learned;
 use super::rollout::{Answer, Group};
-use super::GrpoLearner;
 use crate::Batch;
 use crate::model::{LoraRef, Losses, Policy, StepOptions};
 use curate_core::{Ctx, Error, Result};
@@ -65,8 +65,11 @@ impl GrpoLearner {
         let report = self.optimizer.step(&mut self.model.params, &self.grads, lr);
         if let Some(tensor) = report.skipped {
             let step = self.steps + 1;
-            return Err(Error::data("train/not-finite", format!("step {step}: the gradient of '{tensor}' is no number"))
-                .hint("lower train.learning_rate; the update was not made"));
+            return Err(Error::data(
+                "train/not-finite",
+                format!("step {step}: the gradient of '{tensor}' is no number"),
+            )
+            .hint("lower train.learning_rate; the update was not made"));
         }
         learned.updates += 1;
         learned.grad_norm += report.grad_norm;
@@ -138,9 +141,8 @@ fn places(answers: &[(&Answer, f64)]) -> Vec<Option<Place>> {
     let one = |(answer, share): &(&Answer, f64)| {
         let (advantage, share) = (answer.advantage, *share);
         let reference = |at: usize| answer.reference.as_ref().map(|reference| f64::from(reference[at]));
-        let place = |(at, old): (usize, &f32)| {
-            Some(Place { old: f64::from(*old), reference: reference(at), advantage, share })
-        };
+        let place =
+            |(at, old): (usize, &f32)| Some(Place { old: f64::from(*old), reference: reference(at), advantage, share });
         let tokens: Vec<Option<Place>> = answer.old.iter().enumerate().map(place).collect();
         std::iter::repeat_n(None, answer.start).chain(tokens)
     };

@@ -2,8 +2,8 @@
 //!
 //! Formula: greedy takes the largest logit (the first of equals); with a temperature t a token is drawn from
 //! softmax(logits / t) by inverting its distribution function in f64. Source: the definitions. Deviation: none; a draw
-//! comes from a stream of its own, so that it does not depend on its company; several draws from one prompt share one pass over
-//! it. Cost: one pass over the prompts, then two operations a weight and token; memory: 2 x layers x `kv_width` numbers a token.
+//! comes from a stream of its own, so that it does not depend on its company, though a small product of another size may round the
+//! last bit of a probability otherwise; several draws from one prompt share one pass over it. Cost: one pass over the prompts, then two operations a weight and token; memory: 2 x layers x `kv_width` numbers a token.
 
 use super::forward::Pass;
 use super::{Layer, Model};

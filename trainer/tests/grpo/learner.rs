@@ -92,20 +92,21 @@ fn groups_without_a_difference_change_nothing() {
     assert_eq!((learner.report().informative, learner.report().updates, learner.report().step), (0.0, 0, 3));
 }
 
-/// From an untrained model to the right first digit: the reward rises, whatever the loss is averaged over.
+/// From an untrained model to the first digit that is right everywhere: the reward rises, whatever the loss is averaged
+/// over.
 #[test]
 fn answers_get_better() {
     for loss_type in [LossType::Dapo, LossType::Grpo, LossType::DrGrpo] {
-        let options = GrpoConfig { loss_type, num_generations: 8, max_completion_length: 2, ..config(0.02) };
+        let options = GrpoConfig { loss_type, num_generations: 8, max_completion_length: 2, ..config(0.01) };
         let options = GrpoConfig { num_iterations: 2, steps_per_generation: 2, ..options };
         let (mut learner, ctx) = (easy(options), Ctx::new(0));
         let mut rewards = Vec::new();
-        for _ in 0..60 {
-            learner.step(&prompts((0..5).map(|b| 11 + b)), &[], &ctx).unwrap();
+        for _ in 0..30 {
+            learner.step(&prompts([5, 15, 25, 35, 45]), &[], &ctx).unwrap();
             rewards.push(learner.report().reward);
         }
         let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
-        let (first, last) = (mean(&rewards[..3]), mean(&rewards[57..]));
+        let (first, last) = (mean(&rewards[..3]), mean(&rewards[27..]));
         assert!(first < 0.3 && last > 0.7, "{loss_type:?}: {first} to {last}");
         assert!(learner.report().updates <= 4);
     }
@@ -203,7 +204,10 @@ fn what_cannot_work_is_refused() {
     };
     assert_eq!(code(learner.step(&prompts([1, 2, 1]), &[], &ctx)), "grpo/repeated-row");
     assert_eq!(code(learner.step(&prompts([1]), &[Column::signal("sketch")], &ctx)), "column/unknown-signal");
-    assert_eq!(learner.probe(&prompts([1]), &[Column::signal("loss")], &ctx).unwrap_err().code(), "column/unknown-signal");
+    assert_eq!(
+        learner.probe(&prompts([1]), &[Column::signal("loss")], &ctx).unwrap_err().code(),
+        "column/unknown-signal"
+    );
     assert_eq!(learner.probe(&prompts([1]), &[], &ctx).unwrap().num_rows(), 1);
     let mut long = easy(GrpoConfig { max_completion_length: 30, ..config(1e-3) });
     assert_eq!(code(long.step(&prompts([1]), &[], &ctx)), "grpo/prompt-length");
