@@ -36,7 +36,9 @@ impl Policy<'_> {
         let rows = gradients.par_chunks_exact_mut(width.max(1)).zip(at).zip(found);
         rows.for_each(|((row, at), loss)| {
             let weight = (self.weight)(*at, loss.nll) / self.temperature;
-            row.iter_mut().for_each(|gradient| *gradient *= weight);
+            for gradient in row.iter_mut() {
+                *gradient *= weight;
+            }
         });
     }
 }
