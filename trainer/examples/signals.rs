@@ -79,7 +79,7 @@ impl Work {
     }
 
     fn step(self, step_rows: usize, shared: bool) -> Self {
-        Self { step_rows, shared, ..self }
+        Self { shared, step_rows, ..self }
     }
 
     fn run(&self, learner: &mut SftLearner<Model>, pool: &Pool, ctx: &Ctx) -> Result<[f64; 2]> {
