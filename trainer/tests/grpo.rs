@@ -1,7 +1,9 @@
 //! Learning from answers: the objective against `PyTorch`, gradients against differences, the learner as others see it.
 #![allow(
     clippy::cast_precision_loss,      // reason: small sizes
-    clippy::cast_possible_truncation  // reason: small numbers
+    clippy::cast_possible_truncation, // reason: small numbers
+    clippy::cast_sign_loss,           // reason: counts
+    clippy::float_cmp                 // reason: exact shares
 )]
 
 mod gradient;

@@ -8,7 +8,7 @@ use curate_trainer::{Batch, IGNORE, Sequence};
 const STOP: [u32; 1] = [12];
 
 fn prompts() -> Vec<Vec<u32>> {
-    (0..9u32).map(|i| (0..1 + i % 4).map(|at| (5 * i + 3 * at) % 12).collect()).collect()
+    (0..9u32).map(|i| (0..=i % 4).map(|at| (5 * i + 3 * at) % 12).collect()).collect()
 }
 
 /// Draws named by the first token of the prompt, its length and the copy.
