@@ -91,13 +91,17 @@ impl<M: Trainable> SftLearner<M> {
             losses = Some(model.trace_head(batch, &trace, &mut grads, ctx)?);
             extra.last = grads.into_tap().map(Tap::into_products).map_or_else(Vec::new, |all| roots(all.iter()));
         }
-        if back {
+        if want.pairs() || (back && self.by_ghosts()) {
             losses = Some(self.look_back((batch, &trace), (want, &mut extra), ctx)?);
         }
         if want.has("grad_norm") && !self.by_ghosts() {
             extra.norms = self.norms_alone(group, Some((batch, &trace)), ctx)?;
         }
-        let losses = losses.map_or_else(|| model.trace_losses(batch, &trace, ctx), Ok)?;
+        let losses = match losses {
+            Some(losses) => losses,
+            None if want.losses() => model.trace_losses(batch, &trace, ctx)?,
+            None => Losses::unasked(batch),
+        };
         self.shelf.put(model, group, (batch.clone(), trace), self.signals.share_bytes);
         Ok((losses, extra))
     }
@@ -107,7 +111,7 @@ impl<M: Trainable> SftLearner<M> {
         self.model.params().iter().filter(|(_, t)| t.trained).all(|(_, t)| is_adapter(&t.name))
     }
 
-    /// Inner products on the way back, where these are what is wanted.
+    /// Inner products on the way back.
     fn look_back(
         &self,
         (batch, trace): (&Batch, &Trace),
@@ -115,9 +119,6 @@ impl<M: Trainable> SftLearner<M> {
         ctx: &Ctx,
     ) -> Result<Losses> {
         let Some(model) = self.model.transformer() else { return Ok(Losses::default()) };
-        if !want.pairs() && !self.by_ghosts() {
-            return model.trace_losses(batch, trace, ctx);
-        }
         let count = batch.segments.len();
         let mut grads = Grads::tapped(Tap::new(count, want.pairs()));
         let copy = model.gather(&[(trace, 0..trace.tokens())]);

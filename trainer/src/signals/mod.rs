@@ -167,6 +167,11 @@ impl Wanted {
         self.has("nuclear_norm") || self.has("sketch")
     }
 
+    /// Whether likelihoods are wanted: without them the head need not run.
+    pub(crate) fn losses(&self) -> bool {
+        self.0.iter().any(|name| name == "loss" || name == "accuracy" || name.starts_with("logprob_"))
+    }
+
     /// Whether more is wanted than the losses say.
     pub(crate) fn more(&self) -> bool {
         self.pairs() || self.hidden() || self.has("grad_norm") || self.has("grad_norm_last")

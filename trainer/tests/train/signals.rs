@@ -243,6 +243,14 @@ fn signals_have_the_same_bits_on_any_number_of_threads() {
 }
 
 #[test]
+fn asking_for_less_changes_nothing_of_the_rest() {
+    let pool = texts(&[0, 1, 2, 3, 4, 5]);
+    let all = learner(lora()).probe(&pool, &signals(&["loss", "labels", "nuclear_norm"]), &Ctx::new(0)).unwrap();
+    let few = learner(lora()).probe(&pool, &signals(&["labels", "nuclear_norm"]), &Ctx::new(0)).unwrap();
+    assert_eq!([few.column(0), few.column(1)], [all.column(1), all.column(2)]);
+}
+
+#[test]
 fn rows_without_a_label_have_null_lists_and_stand_as_zeros() {
     let pool = pool(&["abcdefgh", " ", "hgfedcba"]);
     let found = learner(lora()).probe(&pool, &signals(&["ghost", "sketch"]), &Ctx::new(0)).unwrap();
