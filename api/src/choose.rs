@@ -108,6 +108,9 @@ pub(crate) fn open(plan: &Plan, host: &Host, ctx: &Ctx) -> Result<Source> {
 /// # Errors
 /// `embedder/*`, `hub/*`, `model/*`.
 pub(crate) fn embedder(plan: &Plan, host: &Host) -> Result<Arc<dyn Embedder>> {
+    if let Some(pooling) = plan.embed.name.strip_prefix("lm:") {
+        return Ok(Arc::new(crate::signals::embedder(plan, pooling, host)?));
+    }
     let choice: EmbedderChoice = plan.embed.name.parse()?;
     let options = OpenOptions { hub: host.hub.clone(), device: host.device.clone(), max_tokens: plan.embed.max_tokens };
     Ok(Arc::from(curate_embed::open(&choice, &options, &host.ctx(plan.seed)?)?))

@@ -1,27 +1,68 @@
 //! What methods there are and what they take, from the one declaration of their parameters.
 
-use curate_core::{Entry, Error, Info, ParamDoc, Result, params_table};
+use curate_core::{Column, Entry, Error, Info, OnlineSelector, ParamDoc, Result, params_table};
 use curate_scorers::SCORERS;
-use curate_selectors::{FILTERS, SELECTORS};
+use curate_selectors::{FILTERS, ONLINE, SELECTORS};
 use serde::Serialize;
+use serde_json::Map;
 use std::fmt::Write as _;
 
 /// One method as documentation.
 #[derive(Clone, Debug, Serialize)]
 pub struct Method {
-    /// `selector`, `filter` or `scorer`.
+    /// `selector`, `online selector`, `filter` or `scorer`.
     pub kind: &'static str,
     /// Name, sentence, source, cost.
     #[serde(flatten)]
     pub info: Info,
+    /// What an online selector asks of the loop, with parameters at their defaults.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub online: Option<OnlineNeeds>,
     /// Its parameters.
     pub params: Vec<ParamDoc>,
+}
+
+impl Method {
+    /// Of an online selector, labels and what to say: columns on candidates, columns in feedback, whether batches are proposed
+    /// ahead. Nothing of others.
+    #[must_use]
+    pub fn online_lines(&self) -> Vec<(&'static str, String)> {
+        self.online.iter().flat_map(OnlineNeeds::lines).collect()
+    }
+}
+
+/// What an online selector asks of the loop.
+#[derive(Clone, Debug, Serialize)]
+pub struct OnlineNeeds {
+    /// Columns on the candidates.
+    pub before: Vec<String>,
+    /// Columns in the feedback.
+    pub after: Vec<String>,
+    /// Whether the next batch may be proposed while the learner works.
+    pub may_prefetch: bool,
+}
+
+impl OnlineNeeds {
+    fn of(entry: &Entry<dyn OnlineSelector>) -> Option<Self> {
+        let method = entry.build(&Map::new()).ok()?;
+        let names = |columns: &[Column]| columns.iter().map(ToString::to_string).collect();
+        let needs = method.needs();
+        let (before, after) = (names(&needs.before), names(&needs.after));
+        Some(Self { before, after, may_prefetch: method.may_prefetch() })
+    }
+
+    fn lines(&self) -> [(&'static str, String); 3] {
+        let list = |names: &[String]| if names.is_empty() { "no columns".to_owned() } else { names.join(", ") };
+        let ahead = if self.may_prefetch { "the next batch may be proposed while the model learns" } else { "never" };
+        [("Candidates", list(&self.before)), ("Feedback", list(&self.after)), ("Ahead", ahead.to_owned())]
+    }
 }
 
 /// All methods, selectors first.
 #[must_use]
 pub fn methods() -> Vec<Method> {
     let mut all: Vec<Method> = SELECTORS.iter().map(|e| method("selector", e)).collect();
+    all.extend(ONLINE.iter().map(|e| Method { online: OnlineNeeds::of(e), ..method("online selector", e) }));
     all.extend(FILTERS.iter().map(|e| method("filter", e)));
     all.extend(SCORERS.iter().map(|e| method("scorer", e)));
     all
@@ -49,7 +90,7 @@ fn method<T: ?Sized>(kind: &'static str, entry: &Entry<T>) -> Method {
             param.default = value.clone();
         }
     }
-    Method { kind, info: entry.info, params }
+    Method { kind, info: entry.info, online: None, params }
 }
 
 /// `docs/methods.md`: every method with its parameters.
@@ -61,6 +102,9 @@ pub fn methods_markdown() -> String {
     for method in methods() {
         let Info { name, summary, source, cost } = method.info;
         let _ = write!(text, "\n## `{name}` ({})\n\n{summary}\n\n- Source: {source}\n- Cost: {cost}\n", method.kind);
+        for (label, what) in method.online_lines() {
+            let _ = writeln!(text, "- {label}: {what}");
+        }
         if !method.params.is_empty() {
             text.push_str("\n| parameter | type | default | meaning |\n|---|---|---|---|\n");
         }

@@ -1,7 +1,8 @@
 //! What a model says of rows: computed a unit at a time by the trainer's learner, forward only unless a gradient is asked for.
 //!
 //! `signal.loss` is the mean loss of the answer given the prompt, `signal.loss_alone` of the same answer with nothing before it,
-//! `signal.perplexity` is `exp(loss)`; `accuracy`, `grad_norm`, `tokens` and `labels` are the learner's own.
+//! `signal.perplexity` is `exp(loss)`; all others are the learner's own. The planner asks for those that a run needs, and for no others;
+//! lists (`sketch`, `ghost`) are for selection while a model learns and have no place in a corpus.
 
 use crate::host::Host;
 use crate::plan::Plan;
@@ -11,7 +12,8 @@ use arrow::datatypes::{Field, Float32Type, Schema};
 use curate_core::{Column, Ctx, Error, Learner, Pool, Result};
 use curate_ingest::{Source, UnitData};
 use curate_trainer::lora::LoraConfig;
-use curate_trainer::sft::{SIGNALS, SftConfig, SftLearner, Tuning};
+use curate_trainer::sft::{SftConfig, SftLearner, Tuning};
+use curate_trainer::signals::{HiddenEmbedder, HiddenPooling, SIGNALS, SignalOptions};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -20,7 +22,8 @@ const OURS: [&str; 2] = ["loss_alone", "perplexity"];
 
 /// Whether a model can say this of a row.
 pub(crate) fn is_signal(name: &str) -> bool {
-    name.strip_prefix("signal.").is_some_and(|name| SIGNALS.contains(&name) || OURS.contains(&name))
+    let known = |name: &str| name != "ghost_validation" && (SIGNALS.contains(&name) || OURS.contains(&name));
+    name.strip_prefix("signal.").is_some_and(known)
 }
 
 /// A model ready to say things of rows.
@@ -54,6 +57,8 @@ impl Signals {
         let config =
             SftConfig { learning_rate: Some(1e-4), max_length: context.min(2048), tuning, ..SftConfig::default() };
         let learner = SftLearner::new(loaded.model, loaded.tokenizer, config, 1, ctx)?;
+        // No step follows.
+        let learner = learner.with_signals(SignalOptions { share_bytes: 0, ..SignalOptions::default() });
         Ok(Self { columns, digest, learner: Mutex::new(Box::new(learner)), renderer })
     }
 
@@ -111,6 +116,21 @@ fn one(column: &Column, found: &RecordBatch, alone: Option<&RecordBatch>) -> Res
     }
     let losses = array.as_primitive_opt::<Float32Type>().ok_or_else(missing)?;
     Ok(std::sync::Arc::new(losses.iter().map(|loss| loss.map(f32::exp)).collect::<Float32Array>()))
+}
+
+/// The hidden states of the plan's model as vectors.
+///
+/// # Errors
+/// `embedder/unknown`, `model/missing`, what loading gives.
+pub(crate) fn embedder(plan: &Plan, pooling: &str, host: &Host) -> Result<HiddenEmbedder> {
+    let pooling: HiddenPooling = pooling.parse()?;
+    let Some(name) = &plan.model else {
+        return Err(Error::usage("model/missing", format!("lm:{pooling} takes vectors from a model, and none is named"))
+            .hint("add --model FOLDER or --model owner/name"));
+    };
+    let loaded = load_model(name, None, host, &host.ctx(plan.seed)?)?;
+    let digest = digest(&loaded.folder)?;
+    HiddenEmbedder::new(loaded.model, loaded.tokenizer, pooling, plan.embed.max_tokens, &digest)
 }
 
 /// Digest of all files that decide what a model says.

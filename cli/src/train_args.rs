@@ -113,7 +113,7 @@ pub(crate) struct EvalArgs {
     /// Adapter folder
     #[arg(long)]
     pub adapter: Option<String>,
-    /// Let the model answer and compare: exact, number, gsm8k-first, gsm8k-strict or numeric
+    /// Let the model answer and compare: exact, number, gsm8k-first, gsm8k-strict, numeric or countdown
     #[arg(long)]
     pub judge: Option<String>,
     /// Longest answer, tokens [default: 64]

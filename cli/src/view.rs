@@ -72,7 +72,7 @@ fn quote(text: &str) -> String {
 /// `curate methods`.
 pub(crate) fn methods(all: &[Method]) -> String {
     let mut lines = Vec::new();
-    for kind in ["selector", "filter"] {
+    for kind in ["selector", "online selector", "filter"] {
         lines.push(format!("{kind}s:"));
         for m in all.iter().filter(|m| m.kind == kind) {
             let default = if m.info.name == curate_api::DEFAULT_METHOD { " [default]" } else { "" };
@@ -90,6 +90,8 @@ pub(crate) fn method(m: &Method) -> String {
         vec![format!("{} ({})", m.info.name, m.kind), String::new(), wrap(m.info.summary, 2), String::new()];
     lines.push(format!("  source  {}", wrap(m.info.source, 10).trim_start()));
     lines.push(format!("  cost    {}", wrap(m.info.cost, 10).trim_start()));
+    let online = m.online_lines().into_iter();
+    lines.extend(online.map(|(label, what)| format!("  {}  {what}", label.to_lowercase())));
     lines.push(String::new());
     lines.push(if m.params.is_empty() {
         "  It takes no parameters.".to_owned()

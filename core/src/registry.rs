@@ -85,17 +85,21 @@ pub fn make<A: Algorithm>(params: Value) -> Result<A> {
 }
 
 /// Declares the modules of a folder of algorithms and their table:
-/// `register! { dyn Selector, SELECTORS: random::Random, top_score::TopScore }`.
+/// `register! { dyn Selector, SELECTORS: random::Random, top_score::TopScore }`. With `via start` after the table's name what
+/// enters the table is `start(parameters)` instead of the parameters: for algorithms that keep a state beside them.
 #[macro_export]
 macro_rules! register {
     ($(#[$meta:meta])* dyn $Trait:path, $TABLE:ident: $($module:ident :: $Type:ident),* $(,)?) => {
+        $crate::register! { $(#[$meta])* dyn $Trait, $TABLE via std::convert::identity: $($module::$Type),* }
+    };
+    ($(#[$meta:meta])* dyn $Trait:path, $TABLE:ident via $start:path: $($module:ident :: $Type:ident),* $(,)?) => {
         $(pub mod $module;)*
         $(#[$meta])*
         pub static $TABLE: &[$crate::Entry<dyn $Trait>] = &[$($crate::Entry {
             info: <$module::$Type as $crate::Algorithm>::INFO,
             schema: || $crate::schemars::schema_for!($module::$Type),
             defaults: || $crate::default_params::<$module::$Type>(),
-            make: |params| Ok(Box::new($crate::make::<$module::$Type>(params)?)),
+            make: |params| Ok(Box::new($start($crate::make::<$module::$Type>(params)?))),
         }),*];
     };
 }

@@ -88,16 +88,22 @@ pub trait OnlineSelector: Send {
     /// Columns on candidates and in feedback.
     fn needs(&self) -> Needs;
 
-    /// Choose `k` of the candidates.
+    /// Whether the next batch may be proposed while the learner works on this one: only where neither feedback nor the
+    /// learner's present weights can change the choice.
+    fn may_prefetch(&self) -> bool {
+        false
+    }
+
+    /// Choose `k` of the candidates, all of them where there are fewer; after an error nothing has changed.
     ///
     /// # Errors
-    /// What the computation gives; `cancelled`.
+    /// `candidates/*`, `column/missing`, `signal/*`, what the computation gives; `cancelled`.
     fn propose(&mut self, candidates: &Pool, k: usize, ctx: &Ctx) -> Result<Selection>;
 
-    /// Learn from what the learner saw.
+    /// Learn from what the learner saw, one feedback a step, steps ascending; after an error nothing has changed.
     ///
     /// # Errors
-    /// `column/missing`, NaN signals.
+    /// `column/missing`, `signal/*`, `feedback/*`; `cancelled`.
     fn observe(&mut self, feedback: &Feedback, ctx: &Ctx) -> Result<()>;
 
     /// All that must survive.
@@ -132,6 +138,10 @@ pub struct Once<S>(pub S);
 impl<S: Selector> OnlineSelector for Once<S> {
     fn needs(&self) -> Needs {
         Needs { before: self.0.needs(), after: Vec::new() }
+    }
+
+    fn may_prefetch(&self) -> bool {
+        self.0.needs().iter().all(|column| !column.as_str().starts_with("signal."))
     }
 
     fn propose(&mut self, candidates: &Pool, k: usize, ctx: &Ctx) -> Result<Selection> {

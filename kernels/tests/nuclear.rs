@@ -3,7 +3,7 @@
 
 use super::Draw;
 use curate_kernels::MatRef;
-use curate_kernels::nuclear::{FrozenHead, nuclear_norm};
+use curate_kernels::nuclear::{FrozenHead, Side, Sketch, nuclear_norm};
 use serde_json::Value;
 
 /// Sum of the singular values of row-major `x`, by rotating pairs of rows until all are orthogonal.
@@ -78,6 +78,63 @@ fn golden_norms() {
         let expected = item["expected"]["nuclear_norm"].as_f64().unwrap();
         assert!((got - expected).abs() <= 1e-6 * expected + 1e-9, "{}: {got} is not {expected}", item["name"]);
     }
+}
+
+/// A matrix of ones on the diagonal: with it as a head, hidden states are logits.
+fn unit(size: usize) -> Vec<f32> {
+    (0..size * size).map(|at| f32::from(u8::from(at % (size + 1) == 0))).collect()
+}
+
+#[test]
+fn golden_sketches() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../datasets/golden/uds/projection.json");
+    let file: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let side = |of: &str| {
+        let numbers = |name: &str| -> Vec<i64> {
+            file["sketch"][format!("{name}_{of}")].as_array().unwrap().iter().map(|v| v.as_i64().unwrap()).collect()
+        };
+        let indices = numbers("index").into_iter().map(|v| u32::try_from(v).unwrap()).collect();
+        Side::new(numbers("sign").into_iter().map(|sign| sign < 0).collect(), indices).unwrap()
+    };
+    let sketch = Sketch::new(side("time"), side("vocab"));
+    let words = 40;
+    let unit = unit(words);
+    let head = sketch.of_head(MatRef::new(&unit, words).unwrap(), &|_| true).unwrap();
+    let plain = sketch.clone().orthonormal().of_head(MatRef::new(&unit, words).unwrap(), &|_| true).unwrap();
+    let numbers = |row: &Value| row.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect::<Vec<f64>>();
+    for (logits, expected) in file["logits"].as_array().unwrap().iter().zip(file["expected"]["z"].as_array().unwrap()) {
+        let rows: Vec<f32> = logits.as_array().unwrap().iter().flat_map(numbers).map(|v| v as f32).collect();
+        let expected = numbers(expected);
+        let top = expected.iter().fold(0.0f64, |top, v| top.max(v.abs()));
+        let found = head.of(MatRef::new(&rows, words).unwrap()).unwrap();
+        let orthonormal = plain.of(MatRef::new(&rows, words).unwrap()).unwrap();
+        assert_eq!(found.len(), sketch.len());
+        for ((found, plain), expected) in found.iter().zip(orthonormal).zip(&expected) {
+            assert!((f64::from(*found) - expected).abs() <= 1e-6 * top, "{found} is not {expected}");
+            assert!((f64::from(plain) * sketch.inflation() - expected).abs() <= 1e-6 * top);
+        }
+    }
+}
+
+#[test]
+fn a_sketch_goes_through_a_head_as_through_its_logits() {
+    let mut draw = Draw(8);
+    let (tokens, dim, words) = (20, 12, 30);
+    let mut side = |places: usize, kept: usize| {
+        let negative = (0..places).map(|_| draw.next() < 0.0).collect();
+        let index = |_| (draw.next().abs() * 1e3) as u32 % places as u32;
+        Side::new(negative, (0..kept).map(index).collect()).unwrap()
+    };
+    let sketch = Sketch::new(side(32, 4), side(words, 6));
+    let (h, w) = (hidden(&mut draw, (tokens, dim), 30.0, |_| 1.0), hidden(&mut draw, (words, dim), 0.1, |_| 1.0));
+    let logits: Vec<f32> = logits(&h, &w, dim).iter().map(|&v| v as f32).collect();
+    let unit = unit(words);
+    let direct = sketch.of_head(MatRef::new(&unit, words).unwrap(), &|_| true).unwrap();
+    let direct = direct.of(MatRef::new(&logits, words).unwrap()).unwrap();
+    let found =
+        sketch.of_head(MatRef::new(&w, dim).unwrap(), &|_| true).unwrap().of(MatRef::new(&h, dim).unwrap()).unwrap();
+    let top = direct.iter().fold(0.0f32, |top, v| top.max(v.abs()));
+    assert!(found.iter().zip(&direct).all(|(a, b)| (a - b).abs() <= 1e-6 * top), "{found:?} {direct:?}");
 }
 
 #[test]

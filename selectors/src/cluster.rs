@@ -62,7 +62,7 @@ pub(crate) fn cluster(pool: &Pool, ids: &[u64], spec: &Spec, ctx: &Ctx) -> Resul
     let dim = vectors.dim()?;
     let fitted = ctx.remember("fit", &key, || fit(&vectors, ids, spec, ctx)?.to_batch(dim))?;
     let fit = Fit::from_batch(fitted)?;
-    let assigned = ctx.remember("assign", &key, || assign(&vectors, ids.len(), &fit, dim))?;
+    let assigned = ctx.remember("assign", &key, || assign(&vectors, ids.len(), &fit.centroids, dim))?;
     let assigned = Pool::from_batch(assigned);
     let labels = assigned.counts(&Column::CLUSTER)?;
     let sq_dist = assigned.numbers(&Column::named("sq_dist"))?;
@@ -141,8 +141,16 @@ fn silhouette(block: &Block, rows: &[usize], found: &KMeans, ctx: &Ctx) -> Resul
     Ok(Some(sum / f64::from(u32::try_from(rows.len()).unwrap_or(u32::MAX))))
 }
 
-fn assign(vectors: &Vectors<'_>, n: usize, fit: &Fit, dim: usize) -> Result<RecordBatch> {
-    let centroids = MatRef::new(&fit.centroids, dim)?;
+/// Nearest centroid of every position, for centroids found before.
+pub(crate) fn assign_to(centroids: &[f32], pool: &Pool, ids: &[u64], unit: bool, ctx: &Ctx) -> Result<Vec<u32>> {
+    let vectors = Vectors::new(pool, ids, unit, ctx);
+    let dim = vectors.dim()?;
+    let assigned = assign(&vectors, ids.len(), centroids, dim)?;
+    Pool::from_batch(assigned).counts(&Column::CLUSTER)
+}
+
+fn assign(vectors: &Vectors<'_>, n: usize, centroids: &[f32], dim: usize) -> Result<RecordBatch> {
+    let centroids = MatRef::new(centroids, dim)?;
     let (mut labels, mut sq_dist) = (vec![0; n], vec![0.0; n]);
     vectors.each(|range, x, ctx| {
         Ok(ctx.backend().assign(x, centroids, &mut labels[range.clone()], &mut sq_dist[range])?)

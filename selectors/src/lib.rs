@@ -8,12 +8,14 @@ pub mod draw;
 mod grouping;
 mod limit;
 mod neighbours;
+pub mod online;
 mod ranking;
 mod strata;
 mod target;
 mod vectors;
 
 pub use clustering::{ClusterParams, Clustering, auto_k, clusters};
+pub use online::ONLINE;
 
 use curate_core::{Filter, Selector, register};
 

@@ -5,6 +5,7 @@ mod batch;
 pub mod checkpoint;
 pub mod data;
 pub mod eval;
+pub mod grpo;
 pub mod lora;
 pub mod mask;
 pub mod model;
@@ -13,7 +14,9 @@ mod params;
 pub mod posthoc;
 pub mod schedule;
 pub mod sft;
+pub mod signals;
 pub mod tokenizer;
+pub mod verify;
 
 pub use batch::{Batch, IGNORE, Sequence};
 pub use params::{Grads, ParamId, Params, Tensor};

@@ -1,5 +1,6 @@
 //! The tensors of a model in a fixed order, and the gradients of those that are trained.
 
+use crate::signals::Tap;
 use half::bf16;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -123,29 +124,50 @@ pub(crate) fn widen(half: &[bf16], wide: &mut [f32]) {
 
 /// Gradients of the trained tensors, by id; `None` for the others.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Grads(Vec<Option<Vec<f32>>>);
+pub struct Grads {
+    sums: Vec<Option<Vec<f32>>>,
+    tap: Option<Box<Tap>>,
+}
 
 impl Grads {
     /// Zeros for every trained tensor.
     #[must_use]
     pub fn zeros(params: &Params) -> Self {
-        Self(params.iter().map(|(_, tensor)| tensor.trained.then(|| vec![0.0; tensor.data.len()])).collect())
+        let zeros = |tensor: &Tensor| tensor.trained.then(|| vec![0.0; tensor.data.len()]);
+        Self { sums: params.iter().map(|(_, tensor)| zeros(tensor)).collect(), tap: None }
+    }
+
+    /// No sums at all: a pass back shows what it computes to `tap` and keeps nothing.
+    pub(crate) fn tapped(tap: Tap) -> Self {
+        Self { sums: Vec::new(), tap: Some(Box::new(tap)) }
+    }
+
+    pub(crate) fn tap_mut(&mut self) -> Option<&mut Tap> {
+        self.tap.as_deref_mut()
+    }
+
+    pub(crate) fn tap(&self) -> Option<&Tap> {
+        self.tap.as_deref()
+    }
+
+    pub(crate) fn into_tap(self) -> Option<Tap> {
+        self.tap.map(|tap| *tap)
     }
 
     /// The gradient of one tensor, where one is wanted.
     #[must_use]
     pub fn get(&self, id: ParamId) -> Option<&[f32]> {
-        self.0.get(id.0).and_then(|grad| grad.as_deref())
+        self.sums.get(id.0).and_then(|grad| grad.as_deref())
     }
 
     /// The same, to add to.
     pub fn get_mut(&mut self, id: ParamId) -> Option<&mut [f32]> {
-        self.0.get_mut(id.0).and_then(|grad| grad.as_deref_mut())
+        self.sums.get_mut(id.0).and_then(|grad| grad.as_deref_mut())
     }
 
     /// Set all to zero, keeping the memory.
     pub fn clear(&mut self) {
-        for grad in self.0.iter_mut().flatten() {
+        for grad in self.sums.iter_mut().flatten() {
             grad.fill(0.0);
         }
     }

@@ -8,6 +8,7 @@ mod adapters;
 mod learner;
 mod learning;
 mod resuming;
+mod signals;
 mod sparse;
 mod toy;
 mod transformer;

@@ -8,7 +8,7 @@ mod numbers;
 mod ratio;
 mod rows;
 
-pub use countdown::{Puzzle, Puzzles, Refusal, check, extract, puzzles, solve};
+pub use countdown::{Puzzle, Puzzles, puzzles, solve};
 pub use facts::{FactBook, Probe, fact_book};
 pub use noise::{Noise, spoil};
 pub use numbers::{Item, Kind, NumberTasks, Op, Style, Task, numbers};

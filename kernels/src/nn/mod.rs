@@ -20,7 +20,7 @@ pub use attention::{Attention, Seen};
 pub use decode::{Step, attend};
 pub use gather::{add_rows, column_sums, copy_rows, put_rows, scatter_add};
 pub use loss::{TokenLoss, cross_entropy};
-pub use mul::{Mat, MatMut, gemm, gemm_alone};
+pub use mul::{Mat, MatMut, gemm, gemm_alone, rows_apart};
 pub use norm::{RmsNorm, gain_gradient};
 pub use rope::{Rotation, rotate};
 pub use swiglu::{swiglu, swiglu_backward};

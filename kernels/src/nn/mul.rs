@@ -81,6 +81,13 @@ pub fn gemm(c: MatMut, beta: f32, alpha: f32, a: Mat, b: Mat) {
     product(c, (alpha, beta), a, b, threads);
 }
 
+/// Whether each row of `X W^T`, `X` plain `[rows, inner]` and `W` plain `[out, inner]`, has the bits it has among any other number of
+/// rows of which this can be said: small products go ways of their own, with sums in another order.
+#[must_use]
+pub const fn rows_apart(rows: usize, out: usize, inner: usize) -> bool {
+    rows > 1 && rows * out > 256 && (rows > 64 || out > 64 || inner <= 512)
+}
+
 /// The same on the calling thread, for work that is shared out already.
 ///
 /// # Panics
@@ -180,6 +187,29 @@ mod tests {
             let one = run(1);
             assert!([2, 3, 4].into_iter().all(|threads| run(threads) == one), "{m} {k} {n}");
         }
+    }
+
+    #[test]
+    fn rows_keep_their_bits_in_any_company() {
+        for (out, inner) in
+            [(700, 96), (96, 700), (8, 300), (8, 700), (64, 2000), (3, 40), (500, 1), (100, 2), (16, 16)]
+        {
+            let (x, w) = (numbers(400 * inner, 6), numbers(out * inner, 7));
+            let run = |rows: Range<usize>| {
+                let mut y = vec![0.0; rows.len() * out];
+                let x = Mat::new(&x, 400, inner).part(rows.clone(), 0..inner);
+                gemm(MatMut::new(&mut y, rows.len(), out), 0.0, 1.0, x, Mat::new(&w, out, inner).t());
+                y
+            };
+            let all = run(0..400);
+            for rows in [7..9, 11..28, 20..60, 30..95, 100..310].into_iter().filter(|r| rows_apart(r.len(), out, inner))
+            {
+                assert_eq!(run(rows.clone()), all[rows.start * out..rows.end * out], "{rows:?} {out} {inner}");
+            }
+        }
+        assert!(
+            rows_apart(65, 8, 4096) && !rows_apart(64, 8, 4096) && !rows_apart(32, 8, 64) && !rows_apart(1, 500, 9)
+        );
     }
 
     #[test]

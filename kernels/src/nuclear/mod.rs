@@ -11,10 +11,12 @@ mod eigen;
 mod gram;
 mod head;
 mod product;
+mod sketch;
 
 use crate::{KernelError, MatRef};
 use gram::View;
 pub use head::FrozenHead;
+pub use sketch::{HeadSketch, Side, Sketch};
 
 /// Estimated error, as a share of the norm, that is good enough.
 const GOOD: f64 = 2e-7;

@@ -1,7 +1,7 @@
 //! What users read about a method.
 
 use curate_core::{Entry, params_table};
-use curate_selectors::{FILTERS, SELECTORS};
+use curate_selectors::{FILTERS, ONLINE, SELECTORS};
 use serde_json::{Map, json};
 
 fn check<T: ?Sized>(table: &[Entry<T>]) {
@@ -39,4 +39,9 @@ fn every_selector_is_documented() {
 #[test]
 fn every_filter_is_documented() {
     check(FILTERS);
+}
+
+#[test]
+fn every_online_selector_is_documented() {
+    check(ONLINE);
 }

@@ -2,6 +2,7 @@
 
 use super::answer::{gsm8k_first, gsm8k_last, numeric};
 use super::digits::{DigitScore, digit_score};
+use crate::verify;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +21,8 @@ pub enum Judge {
     Gsm8kStrict,
     /// The number behind `####`, else the last number, compared exactly: `$72.00` is 72.
     Numeric,
+    /// The last `<answer>` is an expression of the label's numbers, each used once, with the label's value: Countdown.
+    Countdown,
 }
 
 /// What a judge says of one completion.
@@ -37,6 +40,9 @@ impl Judge {
     /// Compare a completion with its label.
     #[must_use]
     pub fn judge(self, completion: &str, label: &str) -> Verdict {
+        if self == Self::Countdown {
+            return verify::judge(completion, label);
+        }
         let (answer, truth) = (self.answer(completion), self.answer(label));
         let digits = (self == Self::Number).then(|| digit_score(completion.trim(), label.trim()));
         Verdict { correct: truth.is_some() && answer == truth, answer, digits }
@@ -47,6 +53,7 @@ impl Judge {
     pub fn answer(self, text: &str) -> Option<String> {
         match self {
             Self::Exact | Self::Number => Some(text.trim().to_owned()),
+            Self::Countdown => Some(verify::extract(text).unwrap_or_else(|| text.trim()).to_owned()),
             Self::Gsm8kFirst => gsm8k_first(text),
             Self::Gsm8kStrict => gsm8k_last(text),
             Self::Numeric => numeric(text).map(|number| number.to_string()),
@@ -61,6 +68,7 @@ impl Judge {
             Self::Gsm8kFirst => "gsm8k-first",
             Self::Gsm8kStrict => "gsm8k-strict",
             Self::Numeric => "numeric",
+            Self::Countdown => "countdown",
         }
     }
 }

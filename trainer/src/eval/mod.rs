@@ -18,6 +18,7 @@ pub use judge::{Judge, Verdict};
 pub use loss::LossTotal;
 pub use rational::Rational;
 pub use report::{EvalReport, Measure};
+pub(crate) use run::prompt_ids;
 pub use run::{EvalOptions, Generate, Judged, evaluate};
 pub use stats::{Comparison, Interval, mcnemar, paired_bootstrap, wilson};
 pub use vote::{majority, majority_correct, pass_at};

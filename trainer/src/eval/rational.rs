@@ -22,6 +22,46 @@ impl Rational {
         Some(Self { numerator: numerator.checked_mul(sign)?, denominator: denominator.checked_mul(sign)? })
     }
 
+    /// A whole number.
+    #[must_use]
+    pub const fn whole(value: i128) -> Self {
+        Self { numerator: value, denominator: 1 }
+    }
+
+    /// Whether it is 0.
+    #[must_use]
+    pub const fn is_zero(self) -> bool {
+        self.numerator == 0
+    }
+
+    /// The sum; `None` when it is out of range.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Option<Self> {
+        let left = self.numerator.checked_mul(other.denominator)?;
+        let right = other.numerator.checked_mul(self.denominator)?;
+        Self::new(left.checked_add(right)?, self.denominator.checked_mul(other.denominator)?)
+    }
+
+    /// The difference; `None` when it is out of range.
+    #[must_use]
+    pub fn minus(self, other: Self) -> Option<Self> {
+        self.plus(Self { numerator: other.numerator.checked_neg()?, ..other })
+    }
+
+    /// The product; `None` when it is out of range.
+    #[must_use]
+    pub fn times(self, other: Self) -> Option<Self> {
+        let numerator = self.numerator.checked_mul(other.numerator)?;
+        Self::new(numerator, self.denominator.checked_mul(other.denominator)?)
+    }
+
+    /// The quotient; `None` when `other` is 0, or it is out of range.
+    #[must_use]
+    pub fn over(self, other: Self) -> Option<Self> {
+        let numerator = self.numerator.checked_mul(other.denominator)?;
+        Self::new(numerator, self.denominator.checked_mul(other.numerator)?)
+    }
+
     /// Read `12`, `-1,234.50`, `.5`, `3/4`, `1.5e3`; commas are dropped. `None` when it is no such number, or out of range
     /// (about 38 digits).
     #[must_use]

@@ -67,7 +67,7 @@ pub fn evaluate(
     options: &EvalOptions,
     ctx: &Ctx,
 ) -> Result<Vec<Judged>> {
-    let prompts = items.iter().map(|item| prompt(item, tokenizer)).collect::<Result<Vec<_>>>()?;
+    let prompts = items.iter().map(|item| prompt_ids(item, tokenizer)).collect::<Result<Vec<_>>>()?;
     let mut order: Vec<usize> = (0..items.len()).collect();
     order.sort_by_key(|&at| (Reverse(prompts[at].len()), at));
     let mut judged = vec![Judged::default(); items.len()];
@@ -88,7 +88,8 @@ pub fn evaluate(
     Ok(judged)
 }
 
-fn prompt(item: &EvalItem, tokenizer: &TextTokenizer) -> Result<Vec<u32>> {
+/// The prompt as ids.
+pub(crate) fn prompt_ids(item: &EvalItem, tokenizer: &TextTokenizer) -> Result<Vec<u32>> {
     let ids = tokenizer.ids(&item.prompt)?;
     if ids.is_empty() {
         return Err(Error::data("eval/empty-prompt", "a prompt has no token")

@@ -6,7 +6,7 @@
 //! flows where nothing below wants it. Cost: two operations a weight and token for the stream, two more for each trained weight.
 
 use super::forward::{Pass, Saved};
-use super::head::HeadRun;
+use super::policy::Policy;
 use super::{Layer, Linear, LoraRef, Losses, Model, StepOptions};
 use crate::{Batch, Grads, ParamId};
 use curate_core::kernels::nn::{self, Mat, MatMut, Seen};
@@ -30,12 +30,6 @@ struct Need {
     gate_up: bool,
 }
 
-/// What a block keeps on the way up.
-enum Kept {
-    All(Box<Saved>),
-    Input(Vec<f32>),
-}
-
 /// A gradient on its way into a linear map's input: where to, and whether it adds up there.
 type Into<'a> = Option<(&'a mut [f32], f32)>;
 
@@ -52,45 +46,24 @@ impl Model {
         grads: &mut Grads,
         ctx: &Ctx,
     ) -> Result<Losses> {
-        let pass = Pass::new(self, batch)?;
-        let lowest = self.lowest_trained();
-        let mut kept = Vec::new();
-        let x = pass.blocks(ctx, |index, saved| {
-            if index < lowest {
-                saved.free(self);
-            } else if options.gradient_checkpointing {
-                let mut saved = saved;
-                kept.push(Kept::Input(std::mem::take(&mut saved.x)));
-                saved.free(self);
-            } else {
-                kept.push(Kept::All(Box::new(saved)));
-            }
-        })?;
-        let run = HeadRun { model: self, batch, below: lowest < self.layers.len() || self.trained(self.embed) };
-        let (losses, gx) = run.with_gradient(&x, scale, grads, ctx)?;
-        self.arena.give([x]);
-        let Some(mut gx) = gx else { return Ok(losses) };
-        for (layer, kept) in self.layers[lowest..].iter().zip(kept).rev() {
-            ctx.tick(0)?;
-            let saved = match kept {
-                Kept::All(saved) => *saved,
-                Kept::Input(x) => {
-                    let (out, saved) = pass.block(layer, x);
-                    self.arena.give([out]);
-                    saved
-                }
-            };
-            self.block_backward(&pass, layer, saved, &mut gx, grads);
-        }
-        if let Some(table) = grads.get_mut(self.embed) {
-            nn::scatter_add(&gx, self.config.hidden_size, &batch.tokens, table);
-        }
-        self.arena.give([gx]);
-        Ok(losses)
+        self.learn(batch, (scale, None), options, grads, ctx)
+    }
+
+    /// As [`Model::gradients`], with the weights and the temperature of a policy where there is one.
+    pub(super) fn learn(
+        &self,
+        batch: &Batch,
+        (scale, policy): (f32, Option<&Policy>),
+        options: StepOptions,
+        grads: &mut Grads,
+        ctx: &Ctx,
+    ) -> Result<Losses> {
+        let trace = self.trace(batch, options, ctx)?;
+        self.learn_from((batch, trace), (scale, policy), grads, ctx)
     }
 
     /// The lowest block that holds a trained tensor; the lowest of all when the embedding is trained.
-    fn lowest_trained(&self) -> usize {
+    pub(super) fn lowest_trained(&self) -> usize {
         if self.trained(self.embed) {
             return 0;
         }
@@ -118,7 +91,14 @@ impl Model {
     }
 
     /// Turn the gradient of a block's output into that of its input.
-    fn block_backward(&self, pass: &Pass, layer: &Layer, mut saved: Saved, gx: &mut [f32], grads: &mut Grads) {
+    pub(super) fn block_backward(
+        &self,
+        pass: &Pass,
+        layer: &Layer,
+        mut saved: Saved,
+        gx: &mut [f32],
+        grads: &mut Grads,
+    ) {
         let need = self.need(layer);
         self.feed_forward_backward(layer, (&mut saved, need), gx, grads);
         if need.qkv {
@@ -253,6 +233,9 @@ impl Model {
         }
         if let Some(gb) = linear.bias.and_then(|bias| grads.get_mut(bias)) {
             nn::column_sums(gy, gb);
+        }
+        if let Some(tap) = grads.tap_mut() {
+            self.tapped(linear, (x, gy), tap);
         }
         let mut gx = gx;
         if let Some((gx, beta)) = &mut gx {

@@ -43,6 +43,36 @@ pub(super) struct Saved {
 }
 
 impl Saved {
+    /// All buffers, one row a token each; those of norms of queries and keys are empty where there are none.
+    pub(super) fn fields(&self) -> [&[f32]; 15] {
+        let raw = self.raw.as_ref().map(|[(q, q_inverse), (k, k_inverse)]| [q, q_inverse, k, k_inverse]);
+        let [q, q_inverse, k, k_inverse] = raw.map_or([&[][..]; 4], |raw| raw.map(Vec::as_slice));
+        [
+            &self.x,
+            &self.x_inverse,
+            &self.q,
+            &self.k,
+            &self.v,
+            &self.out,
+            &self.lse,
+            &self.mid,
+            &self.mid_inverse,
+            &self.gate,
+            &self.up,
+            q,
+            q_inverse,
+            k,
+            k_inverse,
+        ]
+    }
+
+    /// The reverse of [`Saved::fields`].
+    pub(super) fn from_fields(fields: [Vec<f32>; 15]) -> Self {
+        let [x, x_inverse, q, k, v, out, lse, mid, mid_inverse, gate, up, queries, q_factors, keys, k_factors] = fields;
+        let raw = (!queries.is_empty()).then_some([(queries, q_factors), (keys, k_factors)]);
+        Self { x, x_inverse, q, k, v, raw, out, lse, mid, mid_inverse, gate, up }
+    }
+
     /// Give all buffers back.
     pub(super) fn free(self, model: &Model) {
         let plain = [self.x, self.x_inverse, self.q, self.k, self.v, self.out, self.lse, self.mid, self.mid_inverse];

@@ -5,11 +5,13 @@
 //! block is taken at once, so that logits are computed once and never kept. Cost: two operations a weight of the head and
 //! label, three times that with gradients; memory: one block of logits.
 
-use super::forward::Pass;
+use super::policy::Policy;
 use super::{Losses, Model};
+use crate::signals::Tap;
 use crate::{Batch, Grads, IGNORE};
 use curate_core::kernels::nn::{self, TokenLoss};
 use curate_core::{Ctx, Result};
+use std::ops::Range;
 
 /// Logits of a block, at most, unless one of `MIN_ROWS` holds more.
 const BLOCK: usize = 1 << 22;
@@ -22,6 +24,8 @@ pub(super) struct HeadRun<'a> {
     pub(super) batch: &'a Batch,
     /// Whether the blocks or the embedding want a gradient.
     pub(super) below: bool,
+    /// A weight for every token and a temperature, where there is more to it than likelihood.
+    pub(super) policy: Option<&'a Policy<'a>>,
 }
 
 /// Labels, where they stand, and the tokens before them, which predict them.
@@ -39,6 +43,12 @@ impl Labelled {
         let before = at.iter().map(|i| *i as u32 - 1).collect();
         let labels = at.iter().map(|i| batch.labels[*i]).collect();
         Self { at, before, labels }
+    }
+
+    /// Which of them belong to each sequence.
+    fn ranges(&self, batch: &Batch) -> Vec<Range<usize>> {
+        let place = |end: usize| self.at.partition_point(|at| *at < end);
+        batch.segments.iter().map(|segment| place(segment.start)..place(segment.end)).collect()
     }
 }
 
@@ -72,11 +82,14 @@ impl HeadRun<'_> {
         let normed = model.norm(model.final_norm, &picked, &mut inverse);
         let mut gx = None;
         if let Some((scale, grads)) = learning {
-            let gnormed = self.blocks(&normed, (&labelled.labels, &mut found), Some((scale, grads)), ctx)?;
+            let gnormed = self.blocks(&normed, (&labelled, &mut found), Some((scale, grads)), ctx)?;
             gx = self.down(x.len(), (&picked, &inverse), (&gnormed, &labelled.before), grads);
+            if let Some(tap) = grads.tap_mut() {
+                tap.watch(self.batch.segments.clone());
+            }
             model.arena.give([gnormed]);
         } else {
-            self.blocks(&normed, (&labelled.labels, &mut found), None, ctx)?;
+            self.blocks(&normed, (&labelled, &mut found), None, ctx)?;
         }
         model.arena.give([picked, normed, inverse]);
         Ok((self.losses_of(&labelled, &found), gx))
@@ -86,22 +99,30 @@ impl HeadRun<'_> {
     fn blocks(
         &self,
         normed: &[f32],
-        (labels, found): (&[u32], &mut [TokenLoss]),
+        (labelled, found): (&Labelled, &mut [TokenLoss]),
         mut learning: Learning,
         ctx: &Ctx,
     ) -> Result<Vec<f32>> {
         let (model, width, vocabulary) = (self.model, self.model.config.hidden_size, self.model.config.vocab_size);
-        let rows = (BLOCK / vocabulary / MIN_ROWS).max(1) * MIN_ROWS;
-        let wanted = learning.is_some() && (self.below || model.trained(model.final_norm));
+        let gain = learning.as_ref().is_some_and(|(_, grads)| grads.get(model.final_norm).is_some());
+        let wanted = learning.is_some() && (self.below || gain);
         let mut gnormed = model.arena.take(if wanted { normed.len() } else { 0 });
-        let blocks = normed.chunks(rows * width).zip(labels.chunks(rows)).zip(found.chunks_mut(rows));
-        for (block, ((normed, labels), found)) in blocks.enumerate() {
+        let sequences = labelled.ranges(self.batch);
+        let tap = learning.as_ref().and_then(|(_, grads)| grads.tap()).filter(|tap| model.watched(&model.head, tap));
+        for block in cut(&sequences, (BLOCK / vocabulary / MIN_ROWS).max(1) * MIN_ROWS, tap) {
             ctx.tick(0)?;
+            let (from, to) = (block.start * width, block.end * width);
+            let (normed, labels) = (&normed[from..to], &labelled.labels[block.clone()]);
+            let found = &mut found[block.clone()];
             let mut logits = model.apply(&model.head, normed);
+            self.policy.inspect(|policy| policy.heat(&mut logits));
             nn::cross_entropy(&mut logits, labels, learning.as_ref().map(|(scale, _)| *scale), found);
             if let Some((_, grads)) = &mut learning {
-                let at = block * rows * width;
-                let to = wanted.then(|| (&mut gnormed[at..at + normed.len()], 0.0));
+                self.policy.inspect(|policy| policy.weigh(&mut logits, &labelled.at[block.clone()], found));
+                if let Some(tap) = grads.tap_mut() {
+                    tap.watch(sequences.iter().map(|rows| within(rows, &block)).collect());
+                }
+                let to = wanted.then(|| (&mut gnormed[from..to], 0.0));
                 model.linear_backward(&model.head, (normed, &logits), to, grads);
             }
             model.arena.give([logits]);
@@ -146,16 +167,40 @@ impl HeadRun<'_> {
     }
 }
 
+/// Blocks of about `rows` labels; for whoever looks at the gradients of sequences no sequence is cut, nor any pair.
+fn cut(sequences: &[Range<usize>], rows: usize, tap: Option<&Tap>) -> Vec<Range<usize>> {
+    let end = sequences.last().map_or(0, |last| last.end);
+    match tap {
+        None => (0..end).step_by(rows).map(|start| start..end.min(start + rows)).collect(),
+        Some(tap) if tap.pairs() => std::iter::once(0..end).filter(|all| !all.is_empty()).collect(),
+        Some(_) => {
+            let mut blocks: Vec<Range<usize>> = Vec::new();
+            for own in sequences.iter().filter(|own| !own.is_empty()) {
+                match blocks.last_mut().filter(|last| own.end - last.start <= rows) {
+                    Some(last) => last.end = own.end,
+                    None => blocks.push(own.clone()),
+                }
+            }
+            blocks
+        }
+    }
+}
+
+/// The part of `rows` in a block, counted from the block's beginning.
+fn within(rows: &Range<usize>, block: &Range<usize>) -> Range<usize> {
+    let place = |at: usize| at.clamp(block.start, block.end) - block.start;
+    place(rows.start)..place(rows.end)
+}
+
 impl Model {
     /// The negative log-likelihood of every sequence; forward only, nothing kept from block to block.
     ///
     /// # Errors
     /// When a token id lies outside the vocabulary, or asked to stop.
     pub fn losses(&self, batch: &Batch, ctx: &Ctx) -> Result<Losses> {
-        let pass = Pass::new(self, batch)?;
-        let x = pass.blocks(ctx, |_, saved| saved.free(self))?;
-        let losses = HeadRun { model: self, batch, below: false }.losses(&x, ctx);
-        self.arena.give([x]);
+        let trace = self.stream(batch, ctx)?;
+        let losses = self.trace_losses(batch, &trace, ctx);
+        self.release(trace);
         losses
     }
 
@@ -164,12 +209,10 @@ impl Model {
     /// # Errors
     /// As [`Model::losses`].
     pub fn hidden(&self, batch: &Batch, ctx: &Ctx) -> Result<Vec<f32>> {
-        let pass = Pass::new(self, batch)?;
-        let x = pass.blocks(ctx, |_, saved| saved.free(self))?;
-        let mut inverse = Vec::new();
-        let normed = self.norm(self.final_norm, &x, &mut inverse);
-        self.arena.give([x, inverse]);
-        Ok(normed)
+        let trace = self.stream(batch, ctx)?;
+        let hidden = self.trace_hidden(&trace);
+        self.release(trace);
+        Ok(hidden)
     }
 
     /// The logits of every token, `[tokens, vocab]`: for tests and small batches.

@@ -1,5 +1,8 @@
 //! What a pass over a batch says of its sequences.
 
+use crate::{Batch, IGNORE};
+use std::ops::Range;
+
 /// Options of a training pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StepOptions {
@@ -22,6 +25,21 @@ pub struct Losses {
 }
 
 impl Losses {
+    /// Zeros for a batch whose likelihoods nobody wants; only the labels are counted.
+    #[must_use]
+    pub(crate) fn unasked(batch: &Batch) -> Self {
+        let tokens = batch.tokens.len();
+        let count = |segment: &Range<usize>| {
+            batch.labels[segment.clone()].iter().skip(1).filter(|label| **label != IGNORE).count()
+        };
+        Self {
+            nll: vec![0.0; batch.segments.len()],
+            labelled: batch.segments.iter().map(count).collect(),
+            token_nll: vec![0.0; tokens],
+            token_hit: vec![false; tokens],
+        }
+    }
+
     /// Summed negative log-likelihood of all sequences.
     #[must_use]
     pub fn total(&self) -> f64 {

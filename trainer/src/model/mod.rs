@@ -13,14 +13,19 @@ mod generate;
 mod head;
 mod load;
 mod losses;
+mod policy;
 mod rope;
 mod save;
+mod trace;
+mod watch;
 
 pub use crate::checkpoint::Dtype;
 pub use config::{Biases, Config, Family};
-pub use generate::Generator;
+pub use generate::{Draws, Generator, Sample};
 pub use losses::{Losses, StepOptions};
+pub use policy::Policy;
 pub use rope::{Rope, RopeKind};
+pub use trace::{Part, Trace};
 
 use crate::{ParamId, Params};
 use arena::Arena;

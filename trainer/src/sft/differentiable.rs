@@ -45,6 +45,11 @@ pub trait Differentiable {
         ctx: &Ctx,
     ) -> Result<Losses>;
 
+    /// The transformer it is, where it is one: what must see hidden states and single maps asks for it.
+    fn transformer(&self) -> Option<&Model> {
+        None
+    }
+
     /// Bytes that a training pass over so many tokens keeps besides weights and gradients; an estimate.
     fn activation_bytes(&self, tokens: usize, options: StepOptions) -> u64 {
         let _ = (tokens, options);
@@ -97,6 +102,10 @@ impl Differentiable for Model {
         ctx: &Ctx,
     ) -> Result<Losses> {
         Self::gradients(self, batch, scale, options, grads, ctx)
+    }
+
+    fn transformer(&self) -> Option<&Model> {
+        Some(self)
     }
 
     /// Per token and block: the input, what attention and the feed-forward part keep; and one block at work.

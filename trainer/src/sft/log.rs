@@ -39,11 +39,11 @@ impl Record {
 }
 
 /// The open file, where the run has a folder.
-pub(super) struct Log(Option<File>);
+pub(crate) struct Log(Option<File>);
 
 impl Log {
     /// Begin a log, or go on behind the lines of steps that the checkpoint holds; with the losses of those steps.
-    pub(super) fn open(out: Option<&Path>, state: &State) -> Result<(Self, Vec<f64>)> {
+    pub(crate) fn open(out: Option<&Path>, state: &State) -> Result<(Self, Vec<f64>)> {
         let Some(out) = out else { return Ok((Self(None), Vec::new())) };
         std::fs::create_dir_all(out)?;
         let path = out.join("log.jsonl");
@@ -54,7 +54,7 @@ impl Log {
     }
 
     /// Add a line.
-    pub(super) fn write(&mut self, line: &Value) -> Result<()> {
+    pub(crate) fn write(&mut self, line: &Value) -> Result<()> {
         if let Some(file) = &mut self.0 {
             writeln!(file, "{line}")?;
         }

@@ -8,7 +8,7 @@ use crate::optim::{Optimizer, groups};
 use curate_core::{Ctx, Error, Result};
 
 /// Mark what is trained, and put fresh adapters on where they are asked for and missing.
-pub(super) fn mark<M: Trainable>(model: &mut M, config: &SftConfig, masks: Option<&Masks>, ctx: &Ctx) -> Result<()> {
+pub(crate) fn mark<M: Trainable>(model: &mut M, config: &SftConfig, masks: Option<&Masks>, ctx: &Ctx) -> Result<()> {
     let range = model.initializer_range();
     groups::reinit_top(model.params_mut(), config.reinit_top_layers, range, ctx);
     if let Tuning::Lora(lora) = &config.tuning {
@@ -49,7 +49,7 @@ fn without_adapters<M: Trainable>(model: &M) -> Result<()> {
 }
 
 /// Fresh moments, rates by depth, masks.
-pub(super) fn optimizer<M: Differentiable>(model: &M, config: &SftConfig, masks: Option<&Masks>) -> Result<Optimizer> {
+pub(crate) fn optimizer<M: Differentiable>(model: &M, config: &SftConfig, masks: Option<&Masks>) -> Result<Optimizer> {
     let params = model.params();
     let mut optimizer = Optimizer::new(params, config.optim());
     if (config.layerwise_lr_decay - 1.0).abs() > f64::EPSILON {

@@ -36,26 +36,36 @@ fn hash_sequence(hasher: &mut blake3::Hasher, sequence: &Sequence) {
 pub(super) fn save<M: Trainable>(session: &Session<'_, M>) -> Result<()> {
     let trainer = session.trainer;
     let Some(out) = &trainer.out else { return Ok(()) };
-    let params = session.model.params();
+    let parts = parts(&trainer.config.tuning, trainer.base.as_deref(), session.model.params(), &session.optimizer);
+    checkpoint::write_folder(out, &parts, &session.state)?;
+    let spare = session.state.best_step.filter(|_| trainer.config.early_stopping_patience.is_some());
+    trainer.config.save_total_limit.map_or(Ok(()), |keep| checkpoint::rotate(out, keep, spare))
+}
+
+/// The files of a checkpoint: what is trained, the optimizer, and what of the base model goes along.
+pub(crate) fn parts<'a>(
+    tuning: &Tuning,
+    base: Option<&'a Path>,
+    params: &'a Params,
+    optimizer: &'a Optimizer,
+) -> Vec<Part<'a>> {
     let mut parts = Vec::new();
-    if let Tuning::Lora(config) = &trainer.config.tuning {
-        let base = trainer.base.as_ref().map(|base| base.display().to_string()).unwrap_or_default();
+    if let Tuning::Lora(config) = tuning {
+        let base = base.map(|base| base.display().to_string()).unwrap_or_default();
         let json = serde_json::to_vec_pretty(&lora::adapter_json(config, &base)).unwrap_or_default();
         parts.push(Part::bytes("adapter_config.json", json));
         parts.push(Part::new(ADAPTER, |path| checkpoint::write_plain(path, &lora::adapter_entries(params), None)));
     } else {
         parts.push(Part::new(MODEL, |path| checkpoint::write_plain(path, &model_entries(params), None)));
     }
-    parts.push(Part::new(OPTIMIZER, |path| checkpoint::write_plain(path, &session.optimizer.entries(params), None)));
-    if let Some(base) = &trainer.base {
+    parts.push(Part::new(OPTIMIZER, |path| checkpoint::write_plain(path, &optimizer.entries(params), None)));
+    if let Some(base) = base {
         for name in ["config.json"].into_iter().chain(COMPANIONS).filter(|name| base.join(name).is_file()) {
             parts
                 .push(Part::new(name, move |path| std::fs::copy(base.join(name), path).map(drop).map_err(Error::from)));
         }
     }
-    checkpoint::write_folder(out, &parts, &session.state)?;
-    let spare = session.state.best_step.filter(|_| trainer.config.early_stopping_patience.is_some());
-    trainer.config.save_total_limit.map_or(Ok(()), |keep| checkpoint::rotate(out, keep, spare))
+    parts
 }
 
 /// All tensors of the base model, in 32 bits: a checkpoint loses nothing.
@@ -82,11 +92,21 @@ pub(super) fn resume<M: Trainable>(
         .at(Location::file(folder.display().to_string())));
     }
     let (model, optimizer) = run;
-    let lora = matches!(trainer.config.tuning, Tuning::Lora(_));
-    load_tensors(model.params_mut(), &folder.join(if lora { ADAPTER } else { MODEL }), lora)?;
-    let mut file = TensorFile::open(&folder.join(OPTIMIZER))?;
-    optimizer.restore(model.params(), &mut file, state.updates)?;
+    restore(&folder, &trainer.config.tuning, (model.params_mut(), optimizer), state.updates)?;
     Ok(Some(state))
+}
+
+/// Take over what [`parts`] wrote, after so many updates.
+pub(crate) fn restore(
+    folder: &Path,
+    tuning: &Tuning,
+    (params, optimizer): (&mut Params, &mut Optimizer),
+    updates: u64,
+) -> Result<()> {
+    let lora = matches!(tuning, Tuning::Lora(_));
+    load_tensors(params, &folder.join(if lora { ADAPTER } else { MODEL }), lora)?;
+    let mut file = TensorFile::open(&folder.join(OPTIMIZER))?;
+    optimizer.restore(params, &mut file, updates)
 }
 
 /// Read the tensors of the adapter, or those of the base.

@@ -11,7 +11,7 @@ use curate_trainer::tokenizer::TextTokenizer;
 use std::sync::Arc;
 
 /// Eleven letters: one for every token of the toy model.
-fn tokenizer() -> TextTokenizer {
+pub(super) fn tokenizer() -> TextTokenizer {
     let vocab: serde_json::Map<_, _> =
         "abcdefghijk".chars().zip(0..).map(|(c, i): (char, u32)| (c.to_string(), i.into())).collect();
     let file = serde_json::json!({
@@ -29,7 +29,7 @@ fn learner() -> SftLearner<Toy> {
     SftLearner::new(Toy::new(1, 1), tokenizer(), config, 50, &Ctx::new(0)).unwrap()
 }
 
-fn pool(texts: &[&str]) -> Pool {
+pub(super) fn pool(texts: &[&str]) -> Pool {
     let texts = Arc::new(StringArray::from(texts.to_vec())) as ArrayRef;
     Pool::from_batch(RecordBatch::try_from_iter([("text", texts)]).unwrap())
 }
@@ -38,7 +38,7 @@ fn want() -> Vec<Column> {
     ["loss", "grad_norm", "tokens"].map(Column::signal).to_vec()
 }
 
-fn column(batch: &RecordBatch, at: usize) -> Vec<Option<f32>> {
+pub(super) fn column(batch: &RecordBatch, at: usize) -> Vec<Option<f32>> {
     batch.column(at).as_primitive::<Float32Type>().iter().collect()
 }
 
@@ -76,8 +76,9 @@ fn steps_learn_and_norms_do_not_change_the_update() {
 
 #[test]
 fn what_cannot_be_given_is_refused() {
-    let error = learner().probe(&pool(&["abc"]), &[Column::signal("sketch")], &Ctx::new(0)).unwrap_err();
-    assert_eq!(error.code(), "column/unknown-signal");
+    let refused = |signal| learner().probe(&pool(&["abc"]), &[Column::signal(signal)], &Ctx::new(0)).unwrap_err();
+    assert_eq!(refused("mood").code(), "column/unknown-signal");
+    assert_eq!(refused("sketch").code(), "signal/unsupported");
     let config =
         SftConfig { learning_rate: Some(0.1), tuning: Tuning::LtSft(LtSftConfig::default()), ..SftConfig::default() };
     let error = SftLearner::new(Toy::new(1, 1), tokenizer(), config, 5, &Ctx::new(0)).err().unwrap();

@@ -1,14 +1,10 @@
 //! Countdown: reach a target with given numbers, each used once, and + - * / and brackets.
 //!
-//! Every puzzle is made from a random expression, so that it can be solved; the checker computes with exact fractions and
-//! knows nothing but whole numbers, four operations and brackets. The rules are those of `TinyZero`
-//! (`Jiayi-Pan/TinyZero`, `countdown.py`), whose checker also takes `2**3`, `7//2`, `1.5`, unary minus, and hangs on `9**9**9`: refused here.
-//! Cost: O(k) a puzzle; the solver looks at all ways to combine, a few thousand for 4 numbers.
+//! Every puzzle is made from a random expression, so that it can be solved. The task is that of `TinyZero` (`Jiayi-Pan/TinyZero`,
+//! `countdown.py`); answers are judged by the trainer's rule `countdown`. Cost: O(k) a puzzle; the solver looks at all ways to combine, a few thousand for 4 numbers.
 
-mod check;
 mod solve;
 
-pub use check::{Refusal, check, extract};
 pub use solve::solve;
 
 use super::ratio::Ratio;

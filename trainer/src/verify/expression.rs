@@ -1,8 +1,8 @@
 //! Reads and judges an expression: `expression = term {(+|-) term}`, `term = factor {(*|/) factor}`, `factor = number |
-//! ( expression )`. Numbers are plain whole numbers without a zero in front; nothing else is known.
+//! ( expression )`. Numbers are plain whole numbers without a zero in front; nothing else is known. Values are exact fractions. Cost:
+//! one pass over at most 256 bytes.
 
-use super::super::ratio::Ratio;
-use super::combine;
+use crate::eval::Rational;
 use std::fmt;
 
 /// Longest expression, bytes.
@@ -29,6 +29,10 @@ pub enum Refusal {
     Numbers,
     /// A correct expression with another value.
     Value,
+    /// No `<answer>` where one is asked for.
+    NoAnswer,
+    /// The label is no puzzle.
+    NoPuzzle,
 }
 
 impl fmt::Display for Refusal {
@@ -41,23 +45,32 @@ impl fmt::Display for Refusal {
             Self::Overflow => f.write_str("a value beyond 128 bits"),
             Self::Numbers => f.write_str("other numbers than those given"),
             Self::Value => f.write_str("another value than the target"),
+            Self::NoAnswer => f.write_str("no <answer> .. </answer>"),
+            Self::NoPuzzle => f.write_str("the label is neither a solution nor a puzzle"),
         }
     }
-}
-
-/// The expression in a response: the text of the last whole `<answer>..</answer>`.
-#[must_use]
-pub fn extract(response: &str) -> Option<&str> {
-    let end = response.rfind("</answer>")?;
-    let start = response[..end].rfind("<answer>")? + "<answer>".len();
-    Some(response[start..end].trim())
 }
 
 /// Whether `expression` uses every one of `numbers` once and has the value `target`.
 ///
 /// # Errors
 /// Why not.
-pub fn check(expression: &str, numbers: &[u32], target: u32) -> Result<(), Refusal> {
+pub fn check(expression: &str, numbers: &[u32], target: Rational) -> Result<(), Refusal> {
+    let (value, mut used) = evaluate(expression)?;
+    let mut given = numbers.to_vec();
+    given.sort_unstable();
+    used.sort_unstable();
+    if used != given {
+        return Err(Refusal::Numbers);
+    }
+    if value == target { Ok(()) } else { Err(Refusal::Value) }
+}
+
+/// The value of an expression, and the numbers in it in their order.
+///
+/// # Errors
+/// Why it is none.
+pub fn evaluate(expression: &str) -> Result<(Rational, Vec<u32>), Refusal> {
     if expression.len() > MAX_BYTES {
         return Err(Refusal::TooLong);
     }
@@ -67,13 +80,7 @@ pub fn check(expression: &str, numbers: &[u32], target: u32) -> Result<(), Refus
     if reader.at < reader.text.len() {
         return Err(Refusal::Syntax(reader.at));
     }
-    let mut given = numbers.to_vec();
-    given.sort_unstable();
-    reader.used.sort_unstable();
-    if reader.used != given {
-        return Err(Refusal::Numbers);
-    }
-    if value == Ratio::whole(i128::from(target)) { Ok(()) } else { Err(Refusal::Value) }
+    Ok((value, reader.used))
 }
 
 struct Reader<'a> {
@@ -97,7 +104,7 @@ impl Reader<'_> {
         Some(found)
     }
 
-    fn expression(&mut self, depth: usize) -> Result<Ratio, Refusal> {
+    fn expression(&mut self, depth: usize) -> Result<Rational, Refusal> {
         let mut value = self.term(depth)?;
         while let Some(op) = self.take(b"+-") {
             value = apply(op, value, self.term(depth)?)?;
@@ -105,7 +112,7 @@ impl Reader<'_> {
         Ok(value)
     }
 
-    fn term(&mut self, depth: usize) -> Result<Ratio, Refusal> {
+    fn term(&mut self, depth: usize) -> Result<Rational, Refusal> {
         let mut value = self.factor(depth)?;
         while let Some(op) = self.take(b"*/") {
             value = apply(op, value, self.factor(depth)?)?;
@@ -113,7 +120,7 @@ impl Reader<'_> {
         Ok(value)
     }
 
-    fn factor(&mut self, depth: usize) -> Result<Ratio, Refusal> {
+    fn factor(&mut self, depth: usize) -> Result<Rational, Refusal> {
         if depth > MAX_DEPTH {
             return Err(Refusal::TooDeep);
         }
@@ -124,7 +131,7 @@ impl Reader<'_> {
         self.take(b")").map(|_| value).ok_or(Refusal::Syntax(self.at))
     }
 
-    fn number(&mut self) -> Result<Ratio, Refusal> {
+    fn number(&mut self) -> Result<Rational, Refusal> {
         let start = self.at;
         let digits: Vec<u8> = self.text[start..].iter().copied().take_while(u8::is_ascii_digit).collect();
         let plain = digits.len() == 1 || digits.first().is_some_and(|first| *first != b'0');
@@ -134,11 +141,17 @@ impl Reader<'_> {
         let number = digits.iter().fold(0, |number: u32, digit| 10 * number + u32::from(digit - b'0'));
         self.at += digits.len();
         self.used.push(number);
-        Ok(Ratio::whole(i128::from(number)))
+        Ok(Rational::whole(i128::from(number)))
     }
 }
 
-fn apply(op: u8, a: Ratio, b: Ratio) -> Result<Ratio, Refusal> {
-    let refusal = if op == b'/' && b.above() == 0 { Refusal::ZeroDivision } else { Refusal::Overflow };
-    combine(op, a, b).ok_or(refusal)
+fn apply(op: u8, a: Rational, b: Rational) -> Result<Rational, Refusal> {
+    let value = match op {
+        b'+' => a.plus(b),
+        b'-' => a.minus(b),
+        b'*' => a.times(b),
+        _ if b.is_zero() => return Err(Refusal::ZeroDivision),
+        _ => a.over(b),
+    };
+    value.ok_or(Refusal::Overflow)
 }
