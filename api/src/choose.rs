@@ -123,7 +123,7 @@ pub(crate) fn provide(
     (needs, method): (&[Column], &str),
     ctx: &Ctx,
 ) -> Result<(Want, Scores)> {
-    let mut scores = Scores::of(plan)?;
+    let mut scores = Scores::of(plan, host, source)?;
     needs.iter().try_for_each(|need| scores.add(need, plan))?;
     let mut want = Want { taken: quality_column(plan, source)?.into_iter().collect(), ..Want::default() };
     let mut signals: Vec<Column> = Vec::new();
@@ -154,7 +154,10 @@ fn nobody_provides(name: &str, method: &str) -> Error {
             .hint("name a scorer or a numeric column: --quality mtld, --quality column:NAME");
     }
     Error::usage("column/missing", format!("nobody provides the column '{name}'"))
-        .hint(format!("give the input a column '{name}', or see 'curate methods' for what each method needs"))
+        .hint(match name.strip_prefix("score.") {
+            Some(score) => format!("give the input a column '{name}', or have a server say it: --score http:name={score},url=http://HOST/PATH"),
+            None => format!("give the input a column '{name}', or see 'curate methods' for what each method needs"),
+        })
 }
 
 fn provide_vectors(plan: &Plan, host: &Host, source: &Source, want: &mut Want) -> Result<()> {

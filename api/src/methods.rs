@@ -24,6 +24,7 @@ pub fn methods() -> Vec<Method> {
     let mut all: Vec<Method> = SELECTORS.iter().map(|e| method("selector", e)).collect();
     all.extend(FILTERS.iter().map(|e| method("filter", e)));
     all.extend(SCORERS.iter().map(|e| method("scorer", e)));
+    all.push(method("scorer", &crate::http_scorer::ENTRY));
     all
 }
 

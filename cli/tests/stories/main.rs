@@ -1,5 +1,7 @@
 //! Stories through the built binary: what a user types, and what must come of it.
 
+mod fit_rule;
+mod http_scorer;
 mod inputs;
 mod interrupted;
 mod methods;
