@@ -65,6 +65,9 @@ pub fn prepare(plan: &Plan, host: &Host, ctx: &Ctx) -> Result<Prepared> {
     if matches!(select.budget, Budget::Tokens(_)) {
         needs.push(Column::TOKENS);
     }
+    if plan.output.report.is_some() {
+        needs.extend(crate::report::needs());
+    }
     let source = Arc::new(source);
     let (want, scores) = provide(plan, host, &source, (&needs, &select.name), ctx)?;
     let target = target(plan, host, selector.as_ref(), ctx)?;

@@ -22,6 +22,7 @@ mod inspect;
 mod manifest;
 mod methods;
 mod plan;
+pub mod report;
 mod scores;
 mod select;
 mod signals;

@@ -175,6 +175,9 @@ pub(crate) struct SelectArgs {
     /// A plan file that the flags are laid over
     #[arg(long)]
     pub config: Option<String>,
+    /// Also write a report of the choice: a page (.html) or its data (.json)
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<String>,
     /// Say what would be done, and do nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -378,7 +381,13 @@ impl SelectArgs {
             ("target", (!self.target.is_empty()).then(|| json!(self.target))),
             ("score", (!self.score.is_empty()).then(|| scores(&self.score)).transpose()?),
             ("model", given(self.model.clone())),
-            ("output", self.plain.then(|| json!({"plain": true}))),
+            (
+                "output",
+                Some(layer([
+                    ("plain", self.plain.then_some(Value::Bool(true))),
+                    ("report", given(self.report.clone())),
+                ])),
+            ),
         ]));
         Ok(layers)
     }

@@ -212,6 +212,9 @@ fn run_plan(args: &RunArgs, session: &Session) -> Result<ExitCode> {
     let mut over = serde_json::Map::new();
     over.extend(args.output.clone().map(|o| ("path".to_owned(), Value::from(o))));
     over.insert("overwrite".to_owned(), args.overwrite.into());
+    if args.output.is_some() {
+        over.insert("report".to_owned(), Value::Null);
+    }
     let mut layers = vec![read_plan(&args.plan)?, json!({"output": over})];
     if let (Some(out), true) = (&args.output, layers[0].get("train").is_some()) {
         layers.push(json!({"train": {"out": out}}));

@@ -7,6 +7,7 @@ mod interrupted;
 mod methods;
 mod outputs;
 mod refusals;
+mod report;
 mod same;
 mod story;
 mod tables;
