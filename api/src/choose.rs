@@ -127,7 +127,8 @@ pub(crate) fn provide(
     ctx: &Ctx,
 ) -> Result<(Want, Scores)> {
     let mut scores = Scores::of(plan, host, source)?;
-    needs.iter().try_for_each(|need| scores.add(need, plan))?;
+    let given = |need: &&Column| source.schema().field_with_name(need.as_str()).is_ok();
+    needs.iter().filter(|need| !given(need)).try_for_each(|need| scores.add(need, plan))?;
     let mut want = Want { taken: quality_column(plan, source)?.into_iter().collect(), ..Want::default() };
     let mut signals: Vec<Column> = Vec::new();
     let all: Vec<Column> = needs.iter().cloned().chain(scores.needs()).collect();
