@@ -56,12 +56,13 @@ function corpusMap(map, make) {
     const pen = canvas.getContext("2d"), paint = palette(), byState = views[colour.value].kind === "state";
     pen.scale(ratio, ratio);
     const grow = Math.min(3, 1 + Math.log2(scale) / 3), few = Math.max(1, Math.min(2, 3000 / count));
+    const many = map.picked_points > 1500 && scale < 3;
     for (const i of order) {
       if (!shown(i)) continue;
       const [x, y] = at(i);
       if (x < -9 || y < -9 || x > width + 9 || y > height + 9) continue;
-      const picked = map.state[i] === 1, radius = (picked ? 2.1 : 1.4) * grow * few;
-      pen.globalAlpha = picked ? 0.95 : byState ? 0.55 : 0.6;
+      const picked = map.state[i] === 1, radius = (picked ? (many ? 1.5 : 2.1) : 1.4) * grow * few;
+      pen.globalAlpha = picked ? (many ? 0.75 : 0.95) : byState ? 0.55 : 0.6;
       pen.fillStyle = paint(i);
       pen.beginPath();
       pen.arc(x, y, radius, 0, 6.2832);

@@ -93,11 +93,13 @@ function objective() {
 }
 
 function parts(share) {
-  const most = Math.max(...share.parts.concat(share.other || []).map((p) => Math.max(p.share, p.picked_share)), 1e-9);
+  const most = Math.max(...share.parts.map((p) => Math.max(p.share, p.picked_share)), 1e-9);
   const bar = (value, rows, fill) => { const i = make("i"); i.style.cssText = `min-width:${value ? 2 : 0}px;width:calc(${(value / most * 100).toFixed(2)}% - ${(value / most * 7.5).toFixed(2)}rem);background:var(${fill})`; return make("div", { className: "bar" }, [i, `${percent(value)} · ${number(rows)}`]); };
+  const plain = (value, rows) => make("div", { className: "bar", textContent: `${percent(value)} · ${number(rows)}` });
   const line = (p) => make("li", {}, [
     make("span", { className: "name", textContent: p.name }),
-    make("div", { className: "bars" }, [bar(p.share, p.rows, "--whole"), bar(p.picked_share, p.picked_rows, "--picked")]),
+    make("div", { className: "bars" }, p === other[0] ? [plain(p.share, p.rows), plain(p.picked_share, p.picked_rows)]
+      : [bar(p.share, p.rows, "--whole"), bar(p.picked_share, p.picked_rows, "--picked")]),
     make("span", { className: "lift", textContent: p.lift === null ? "–" : "×" + (p.lift < 9.95 ? p.lift.toFixed(2) : number(p.lift)), title: "share of the choice / share of the pool" }),
     ...(p.example ? [make("span", { className: "example", textContent: p.example, title: p.example })] : []),
   ]);
@@ -175,7 +177,7 @@ top();
 objective();
 if (report.map) {
   const m = report.map, points = number(m.row.length);
-  section("map", "Map of the corpus", `${points} of ${number(m.pool_rows)} rows, ${number(m.picked_points)} of them chosen, along the two directions in which the vectors differ most (${percent(m.variance[0])} and ${percent(m.variance[1])} of their variance). Drag to move; the wheel zooms once the map is clicked.`, [make("div", { className: "card" }, corpusMap(m, make))]);
+  section("map", "Map of the corpus", `${points} of ${number(m.pool_rows)} rows: a draw of the corpus and ${number(m.picked_points)} chosen rows, along the two directions in which the vectors differ most (${percent(m.variance[0])} and ${percent(m.variance[1])} of their variance). Drag to move; the wheel zooms once the map is clicked.`, [make("div", { className: "card" }, corpusMap(m, make))]);
 }
 shares();
 scores();
