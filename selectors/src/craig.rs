@@ -8,12 +8,15 @@
 //! stands for itself; shares by largest remainder. Ties go to the lower row id. Cost: n J d time for J judges a
 //! class, then about n J a pick; 4 (n d + n J) bytes, distances are made anew where that does not fit.
 
+mod cover;
+
 use crate::allocate::allocate;
 use crate::distances::Distances;
 use crate::grouping::{Grouping, labels};
 use crate::limit::Limit;
 use crate::strata::{Placed, Strata};
 use crate::vectors::Vectors;
+use cover::{Cover, taken};
 use curate_core::kernels::MatRef;
 use curate_core::{Algorithm, Budget, Column, Ctx, Info, Pool, Result, Selection, Selector};
 use schemars::JsonSchema;
@@ -117,10 +120,6 @@ fn classes(grouping: &Grouping, by_id: &[usize]) -> Vec<Vec<usize>> {
     classes
 }
 
-fn taken(x: MatRef<'_>, rows: &[usize]) -> Vec<f32> {
-    rows.iter().flat_map(|&row| x.row(row)).copied().collect()
-}
-
 fn first(members: &[usize], quota: u64) -> &[usize] {
     &members[..members.len().min(usize::try_from(quota).unwrap_or(usize::MAX))]
 }
@@ -174,7 +173,7 @@ impl Craig {
             chosen.picks.iter_mut().for_each(|pick| pick.group = None);
             chosen.assessment.iter_mut().for_each(|told| told.group.clear());
         }
-        chosen.report.insert("mean_distance".into(), json!(cover.distance / cover.preference.len().max(1) as f64));
+        chosen.report.insert("summed_distance".into(), json!(cover.distance));
         chosen
     }
 }
@@ -226,70 +225,6 @@ fn gain(least: &[f32], row: &[f32]) -> f64 {
 
 fn lower(least: &mut [f32], row: &[f32]) {
     least.iter_mut().zip(row).for_each(|(least, &d)| *least = least.min(d));
-}
-
-/// Who was taken when, and who stands for whom; one entry a position.
-struct Cover {
-    /// Minus the place in the order of the class; minus infinity where a row was never placed.
-    preference: Vec<f64>,
-    gain: Vec<f32>,
-    /// Rows that a member stands for.
-    count: Vec<u64>,
-    /// The member that stands for a row, none for members.
-    by: Vec<usize>,
-    distance: f64,
-}
-
-impl Cover {
-    fn new(n: usize) -> Self {
-        Self {
-            preference: vec![f64::NEG_INFINITY; n],
-            gain: vec![0.0; n],
-            count: vec![0; n],
-            by: vec![usize::MAX; n],
-            distance: 0.0,
-        }
-    }
-
-    #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "for display; places are few")]
-    fn class(&mut self, by_id: &[usize], rows: &[usize], order: Vec<(usize, f64)>) {
-        for (place, (row, gain)) in order.into_iter().enumerate() {
-            let position = by_id[rows[row]];
-            self.preference[position] = -(place as f64);
-            self.gain[position] = gain as f32;
-        }
-    }
-
-    /// Give every row of a class to the nearest of its `members` (positions).
-    fn represent(
-        &mut self,
-        (x, by_id): (MatRef<'_>, &[usize]),
-        rows: &[usize],
-        members: &[usize],
-        ctx: &Ctx,
-    ) -> Result<()> {
-        if members.is_empty() {
-            return Ok(());
-        }
-        let mut chosen = members.to_vec();
-        chosen.sort_unstable();
-        let own: Vec<usize> = rows.iter().copied().filter(|&row| chosen.binary_search(&by_id[row]).is_ok()).collect();
-        let (points, centres) = (taken(x, rows), taken(x, &own));
-        let (mut labels, mut sq_dist) = (vec![0; rows.len()], vec![0.0; rows.len()]);
-        let (points, centres) = (MatRef::new(&points, x.dim())?, MatRef::new(&centres, x.dim())?);
-        ctx.backend().assign(points, centres, &mut labels, &mut sq_dist)?;
-        for ((&row, label), sq_dist) in rows.iter().zip(labels).zip(sq_dist) {
-            if own.binary_search(&row).is_ok() {
-                self.count[by_id[row]] += 1;
-                continue;
-            }
-            let member = by_id[own[label as usize]];
-            self.count[member] += 1;
-            self.by[by_id[row]] = member;
-            self.distance += f64::from(sq_dist.max(0.0)).sqrt();
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]
