@@ -23,7 +23,7 @@ pub(crate) struct FitRuleArgs {
     /// Columns to predict it from, separated by commas
     #[arg(long, value_delimiter = ',', required = true)]
     pub indicators: Vec<String>,
-    /// Predict the logarithm of the response, as InstructMining does with a loss
+    /// Predict the logarithm of the response, as `InstructMining` does with a loss
     #[arg(long)]
     pub log: bool,
     /// Only runs for which this SQL predicate holds

@@ -28,9 +28,9 @@ const BLOCK_ROWS: usize = 1024;
 pub struct Influence {
     /// Column of numbers that the surrogate predicts.
     pub target: String,
-    /// Added to the Hessian's diagonal, as a share of its mean: more trusts rare directions less.
-    #[schemars(range(min = 1e-9, max = 1000.0))]
-    pub damping: f64,
+    /// Added to the Hessian's diagonal, as a share of its mean: more trusts rare directions less. 0.01 unless given, 1 with `items`.
+    #[schemars(range(min = 1e-9, max = 10_000.0))]
+    pub damping: Option<f64>,
     /// Column of lists of item ids, in the order of time: the surrogate then is a recommender of the next item, and neither embeddings nor
     /// `target` are read.
     pub items: Option<String>,
@@ -47,7 +47,7 @@ pub struct Influence {
 impl Default for Influence {
     fn default() -> Self {
         let target = "signal.loss".to_owned();
-        Self { target, damping: 0.01, items: None, next: None, width: 32, epochs: 20 }
+        Self { target, damping: None, items: None, next: None, width: 32, epochs: 20 }
     }
 }
 
@@ -93,7 +93,7 @@ impl Scorer for Influence {
         let vectors = Vectors::read(pool, &ids, false, ctx)?;
         let lot = ctx.stream("half");
         let rows = vectors.positions.iter().map(|&p| Row { half: lot(ids[p]).bits() & 1 == 1, target: targets[p] });
-        let surrogate = Surrogate { x: vectors.view()?, rows: rows.collect(), damping: self.damping };
+        let surrogate = Surrogate { x: vectors.view()?, rows: rows.collect(), damping: self.damping.unwrap_or(0.01) };
         finish(Self::INFO.name, &vectors.in_pool_order(&surrogate.influence(ctx)?), pool, ctx)
     }
 }
@@ -103,7 +103,7 @@ impl Influence {
     fn of_items(&self, pool: &Pool, ids: &[u64], ctx: &Ctx) -> Result<Float32Array> {
         let columns = self.needs();
         let histories = Histories::read(pool, &columns[0], columns.get(1), ctx)?;
-        let setting = Setting { width: self.width, epochs: self.epochs, damping: self.damping };
+        let setting = Setting { width: self.width, epochs: self.epochs, damping: self.damping.unwrap_or(1.0) };
         let found = sasrec::influence(&histories, setting, ctx)?;
         let mut order: Vec<usize> = (0..ids.len()).collect();
         order.sort_unstable_by_key(|&position| (ids[position], position));
@@ -206,9 +206,8 @@ impl Surrogate<'_> {
         let ridge = self.damping * mean;
         let solver = Cholesky::new(hessian, n, ridge).ok_or_else(indefinite)?;
         let theta = solver.solve(&own.against.iter().map(|b| b / own.rows).collect::<Vec<_>>());
-        let risk: Vec<f64> = (0..n)
-            .map(|i| (dot(&other.gram[i * n..(i + 1) * n], &theta) - other.against[i]) / other.rows)
-            .collect();
+        let risk: Vec<f64> =
+            (0..n).map(|i| (dot(&other.gram[i * n..(i + 1) * n], &theta) - other.against[i]) / other.rows).collect();
         let h = solver.solve(&risk);
         let decay = ridge * dot(&h, &theta);
         for (at, row) in self.rows.iter().enumerate().filter(|(_, row)| row.half == half) {

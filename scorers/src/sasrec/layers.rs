@@ -1,5 +1,7 @@
 //! The layers of the recommender, forward and backward, over the rows of one sequence. Matrices are row-major, `width` wide.
 
+#![allow(clippy::many_single_char_names)] // reason: as in the papers
+
 use crate::linear::{dot, usize_f64};
 
 /// Added to a variance before its root.

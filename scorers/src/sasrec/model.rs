@@ -3,6 +3,8 @@
 //! `x_t = sqrt(d) E[item_t] + P_t`; in each block `q = norm(x)`, `r = q + attention(q, x, x) W_o`, `y = norm(r)`,
 //! `x' = y + relu(y W_1 + b_1) W_2 + b_2`; `h = norm(x)`, and the logit of an item is `h . E[item]`. Positions are counted from the end.
 
+#![allow(clippy::many_single_char_names)] // reason: as in the papers
+
 use super::layers::{Attention, Normed, add_outer, add_scaled, times, times_back};
 use super::params::{B_1, B_2, BIAS, BIAS_2, BLOCKS, GAIN, GAIN_2, Grads, KEY, OUT, Params, QUERY, VALUE, W_1, W_2};
 use crate::linear::{dot, usize_f64};

@@ -1,5 +1,7 @@
 //! The curvature of the loss in one matrix, and solving with it: kept as the vectors it is made of, never formed.
 
+#![allow(clippy::many_single_char_names)] // reason: as in the papers
+
 use super::model::{Forward, Sequence, logits, sigmoid};
 use super::params::Params;
 use super::share;
@@ -11,7 +13,7 @@ use rayon::prelude::*;
 /// Sequences that one thread works on at a time.
 const BLOCK: usize = 256;
 /// Length of the residual, as a share of the right side's, at which a solution is good.
-const ENOUGH: f64 = 1e-10;
+const ENOUGH: f64 = 1e-8;
 /// The same at which it still is acceptable when rounding stops the solver.
 const TOLERABLE: f64 = 1e-6;
 const STEPS: usize = 2000;

@@ -1,5 +1,7 @@
 //! Training the recommender: Adam over shuffled batches of sequences, negatives drawn anew in each epoch.
 
+#![allow(clippy::many_single_char_names)] // reason: as in the papers
+
 use super::model::{Sequence, learn};
 use super::params::{Grads, Params, Shape};
 use super::share;
