@@ -26,7 +26,9 @@ impl Scaling {
     #[expect(clippy::cast_possible_truncation, reason = "costs are kept in single precision")]
     fn apply(&self, i: usize, row: &mut [f32]) {
         let offset = self.offsets[i];
-        row.iter_mut().for_each(|d| *d = ((f64::from(*d) / self.divisor - offset) * self.scale) as f32);
+        for d in row {
+            *d = ((f64::from(*d) / self.divisor - offset) * self.scale) as f32;
+        }
     }
 }
 
@@ -102,6 +104,6 @@ mod tests {
             (raw, distances.each(<[f32]>::to_vec))
         };
         assert_eq!(of(1 << 30), of(100));
-        assert_eq!(of(100).0[3][0], 0.0);
+        assert_eq!(of(100).0[3][..1], [0.0]);
     }
 }

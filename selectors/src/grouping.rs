@@ -54,7 +54,7 @@ pub(crate) fn labels(pool: &Pool, column: &Column) -> Result<Vec<u32>> {
         return Ok(labels);
     }
     let numbers = pool.numbers(column)?;
-    let whole = |v: f32| v >= 0.0 && v < 16_777_216.0 && v.fract() == 0.0;
+    let whole = |v: f32| (0.0..16_777_216.0).contains(&v) && v.fract() == 0.0;
     let Some(position) = numbers.iter().position(|&v| !whole(v)) else {
         return Ok(numbers.into_iter().map(|v| v as u32).collect());
     };
