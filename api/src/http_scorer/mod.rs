@@ -197,22 +197,22 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn code(params: Value) -> &'static str {
+    fn code(params: &Value) -> &'static str {
         ENTRY.build(params.as_object().unwrap()).map_or_else(|e| e.code(), |_| "no error")
     }
 
     #[test]
     fn what_cannot_be_asked_is_refused_before_any_work() {
         let url = "http://localhost:1/score";
-        assert_eq!(code(json!({"name": "reward", "url": url, "version": 2})), "no error");
-        assert_eq!(code(json!({"name": "", "url": url})), "http/name");
-        assert_eq!(code(json!({"name": "quality", "url": url})), "http/name");
-        assert_eq!(code(json!({"name": "a b", "url": url})), "http/name");
+        assert_eq!(code(&json!({"name": "reward", "url": url, "version": 2})), "no error");
+        assert_eq!(code(&json!({"name": "", "url": url})), "http/name");
+        assert_eq!(code(&json!({"name": "quality", "url": url})), "http/name");
+        assert_eq!(code(&json!({"name": "a b", "url": url})), "http/name");
         for url in ["", "localhost", "ftp://host/x", "http:///x", "http://me:secret@host/x", "file:///etc/passwd"] {
-            assert_eq!(code(json!({"name": "reward", "url": url})), "http/url", "{url}");
+            assert_eq!(code(&json!({"name": "reward", "url": url})), "http/url", "{url}");
         }
-        assert_eq!(code(json!({"name": "r", "url": url, "token_env": "AWS_SECRET_ACCESS_KEY"})), "http/token");
-        assert_eq!(code(json!({"name": "r", "url": url, "batch_rows": 0})), "params/range");
-        assert_eq!(code(json!({"name": "r", "url": url, "batch": 1})), "params/unknown");
+        assert_eq!(code(&json!({"name": "r", "url": url, "token_env": "AWS_SECRET_ACCESS_KEY"})), "http/token");
+        assert_eq!(code(&json!({"name": "r", "url": url, "batch_rows": 0})), "params/range");
+        assert_eq!(code(&json!({"name": "r", "url": url, "batch": 1})), "params/unknown");
     }
 }
