@@ -65,6 +65,9 @@ pub fn prepare(plan: &Plan, host: &Host, ctx: &Ctx) -> Result<Prepared> {
     if matches!(select.budget, Budget::Tokens(_)) {
         needs.push(Column::TOKENS);
     }
+    if plan.output.report.is_some() {
+        needs.extend(crate::report::needs());
+    }
     let source = Arc::new(source);
     let (want, scores) = provide(plan, host, &source, (&needs, &select.name), ctx)?;
     let target = target(plan, host, selector.as_ref(), ctx)?;
@@ -126,8 +129,9 @@ pub(crate) fn provide(
     (needs, method): (&[Column], &str),
     ctx: &Ctx,
 ) -> Result<(Want, Scores)> {
-    let mut scores = Scores::of(plan)?;
-    needs.iter().try_for_each(|need| scores.add(need, plan))?;
+    let mut scores = Scores::of(plan, host, source)?;
+    let given = |need: &&Column| source.schema().field_with_name(need.as_str()).is_ok();
+    needs.iter().filter(|need| !given(need)).try_for_each(|need| scores.add(need, plan))?;
     let mut want = Want { taken: quality_column(plan, source)?.into_iter().collect(), ..Want::default() };
     let mut signals: Vec<Column> = Vec::new();
     let all: Vec<Column> = needs.iter().cloned().chain(scores.needs()).collect();
@@ -157,7 +161,10 @@ fn nobody_provides(name: &str, method: &str) -> Error {
             .hint("name a scorer or a numeric column: --quality mtld, --quality column:NAME");
     }
     Error::usage("column/missing", format!("nobody provides the column '{name}'"))
-        .hint(format!("give the input a column '{name}', or see 'curate methods' for what each method needs"))
+        .hint(match name.strip_prefix("score.") {
+            Some(score) => format!("give the input a column '{name}', or have a server say it: --score http:name={score},url=http://HOST/PATH"),
+            None => format!("give the input a column '{name}', or see 'curate methods' for what each method needs"),
+        })
 }
 
 fn provide_vectors(plan: &Plan, host: &Host, source: &Source, want: &mut Want) -> Result<()> {

@@ -116,7 +116,7 @@ fn percentile(all: &[f32], value: f32) -> f64 {
     100.0 * below as f64 / all.len().max(1) as f64
 }
 
-fn describe_place(out: &mut Explanation, chosen: &Chosen, assessment: &Assessment) {
+pub(crate) fn describe_place(out: &mut Explanation, chosen: &Chosen, assessment: &Assessment) {
     let Some(at) = assessment.row.iter().position(|&r| r == out.row) else { return };
     out.score = Some(assessment.score[at]);
     out.score_percentile = Some(percentile(&assessment.score, assessment.score[at]));

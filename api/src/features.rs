@@ -243,6 +243,9 @@ impl Builder<'_> {
         let name = taken.from.as_str();
         let column = data.batch.column_by_name(name).ok_or_else(|| missing_column(self.source, name))?;
         let place = || Location::file(&self.source.files()[unit.file].path).column(name);
+        if is_list_of_integers(column.data_type()) && taken.kind() == DataType::Float32 {
+            return Ok(RecordBatch::try_from_iter_with_nullable([(taken.column.as_str(), Arc::clone(column), true)])?);
+        }
         if !column.data_type().is_numeric() {
             let found = format!("{} must be numbers, this is {}", taken.noun(), column.data_type());
             let hint = format!("name a numeric column with --{} column:NAME", taken.noun());
@@ -344,6 +347,11 @@ fn check_dims(sources: &[Arc<dyn ChunkSource>], schema: &Schema) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Items of a user, which scorers of interaction data read.
+fn is_list_of_integers(kind: &DataType) -> bool {
+    matches!(kind, DataType::List(item) | DataType::LargeList(item) if item.data_type().is_integer() || item.data_type().is_null())
 }
 
 fn lost() -> Error {

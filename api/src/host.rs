@@ -22,6 +22,8 @@ pub struct Host {
     pub device: String,
     /// Progress tree that a display reads.
     pub progress: Progress,
+    /// Value of an environment variable, for tokens that a plan names; only the command line may look.
+    pub secret: fn(&str) -> Option<String>,
     /// Set to stop.
     pub cancel: Cancel,
 }
@@ -89,6 +91,7 @@ pub fn local(folder: &std::path::Path) -> Result<Host> {
         threads: 2,
         device: "cpu".to_owned(),
         progress: Progress::root("run"),
+        secret: |_| None,
         cancel: Cancel::default(),
     })
 }

@@ -65,6 +65,7 @@ pub fn methods() -> Vec<Method> {
     all.extend(ONLINE.iter().map(|e| Method { online: OnlineNeeds::of(e), ..method("online selector", e) }));
     all.extend(FILTERS.iter().map(|e| method("filter", e)));
     all.extend(SCORERS.iter().map(|e| method("scorer", e)));
+    all.push(method("scorer", &crate::http_scorer::ENTRY));
     all
 }
 

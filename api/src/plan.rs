@@ -105,6 +105,9 @@ pub struct OutputPlan {
     /// Rows of a shard when the path is a folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shard_rows: Option<usize>,
+    /// Report of the selection: a page (.html) or its data (.json).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub report: Option<String>,
 }
 
 impl Plan {

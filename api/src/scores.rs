@@ -1,7 +1,10 @@
 //! Scores: which scorers a plan means, what they need, and their values as columns of the pool.
 
+use crate::host::Host;
+use crate::http_scorer::{Endpoint, USE};
 use crate::plan::Plan;
 use curate_core::{Column, Ctx, Error, Pool, Result, Scorer, find};
+use curate_ingest::Source;
 use curate_scorers::{Expression, SCORERS, names};
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -18,14 +21,21 @@ impl Scores {
     /// What `--quality` and `[[score]]` ask for; `column:NAME` is no score and is left to the caller.
     ///
     /// # Errors
-    /// `expression/*`, `method/unknown`, `params/*`.
-    pub(crate) fn of(plan: &Plan) -> Result<Self> {
+    /// `expression/*`, `method/unknown`, `params/*`, `http/*`.
+    pub(crate) fn of(plan: &Plan, host: &Host, source: &Arc<Source>) -> Result<Self> {
         let mut this = Self::default();
-        for wanted in &plan.score {
+        for wanted in plan.score.iter().filter(|wanted| wanted.name == USE) {
+            this.ask(Endpoint::open(&wanted.params, source, host)?)?;
+        }
+        let asked: Vec<Column> = this.columns();
+        for wanted in plan.score.iter().filter(|wanted| wanted.name != USE) {
+            find(SCORERS, &wanted.name, "scorer")?;
             this.add(&Column::score(&wanted.name), plan)?;
         }
         if let Some(text) = plan.quality.as_deref().filter(|text| !text.starts_with("column:")) {
-            let expression = Expression::parse(text, Some(&names()))?;
+            let mut known = names();
+            known.extend(asked.iter().filter_map(|column| column.as_str().strip_prefix("score.")));
+            let expression = Expression::parse(text, Some(&known))?;
             for column in expression.columns() {
                 this.add(&column, plan)?;
             }
@@ -33,6 +43,18 @@ impl Scores {
             this.quality = Some(expression);
         }
         Ok(this)
+    }
+
+    /// A score that a server gives.
+    fn ask(&mut self, endpoint: Endpoint) -> Result<()> {
+        let column = Column::score(endpoint.name());
+        if self.has(&column) || names().contains(&endpoint.name()) {
+            return Err(Error::usage("http/name", format!("there is another scorer '{}'", endpoint.name()))
+                .hint("give the server's score a name of its own: --score http:name=NAME,url=URL"));
+        }
+        self.recipe += &endpoint.recipe();
+        self.scorers.push((column, Box::new(endpoint)));
+        Ok(())
     }
 
     /// The scorer behind a column, after those that it reads itself. Other columns are left alone.

@@ -7,9 +7,11 @@ use crate::gather::{output_schema, write_picks};
 use crate::host::{Host, peak_rss_bytes};
 use crate::manifest::{Cost, Counts, InputRecord, Manifest, OutputRecord, manifest_path, selection_digest};
 use crate::plan::Plan;
+use crate::report::{Place, report};
 use curate_core::{Budget, Ctx, Error, Result, format_bytes};
 use curate_ingest::{OutputSpec, Source, Written, WrittenFile};
 use serde::Serialize;
+use serde_json::{Map, Value};
 use std::time::Instant;
 
 /// What a dry run says.
@@ -40,14 +42,19 @@ pub struct Forecast {
 pub fn select(plan: &Plan, host: &Host) -> Result<Manifest> {
     let started = Instant::now();
     let output = output_spec(plan)?;
+    let place = Place::of(plan)?;
     host.install(|| {
         let ctx = host.ctx(plan.seed)?;
         let prepared = prepare(plan, host, &ctx)?;
         let mut sink = curate_ingest::create(&output, output_schema(prepared.source.schema(), plan.output.plain)?)?;
         let chosen = choose(prepared, host, &ctx)?;
         write_picks(&chosen.source, &chosen.selection, plan.output.plain, sink.as_mut(), &host.scratch, &ctx)?;
+        let looked_back = place.map(|place| Ok::<_, Error>((place, report(plan, &chosen, &ctx)?))).transpose()?;
         let written = sink.finish()?;
         let manifest = manifest(plan, &chosen, &written, cost(&ctx, host, &chosen, started));
+        if let Some((place, report)) = looked_back {
+            place.write(report, &manifest.cost)?;
+        }
         if let Some(path) = manifest_path(&plan.output.path) {
             curate_ingest::write_whole(&path, &pretty(&manifest)?)?;
         }
@@ -60,6 +67,7 @@ pub fn select(plan: &Plan, host: &Host) -> Result<Manifest> {
 /// # Errors
 /// Usage errors and what opening the input gives.
 pub fn forecast(plan: &Plan, host: &Host) -> Result<Forecast> {
+    Place::check(plan)?;
     host.install(|| {
         let ctx = host.ctx(plan.seed)?;
         let prepared = prepare(plan, host, &ctx)?;
@@ -108,13 +116,7 @@ pub(crate) fn input_digest(source: &Source) -> String {
 }
 
 fn manifest(plan: &Plan, chosen: &Chosen, written: &Written, cost: Cost) -> Manifest {
-    let Chosen { source, features, verdicts, selection, model, target_digest } = chosen;
-    let dropped: u64 = verdicts.iter().map(|v| v.2.keep.iter().filter(|k| !**k).count() as u64).sum();
-    let read_rows = features.pool.rows() as u64;
-    let mut report = selection.report.clone();
-    for (name, _, verdict) in verdicts {
-        report.insert(name.clone(), serde_json::Value::Object(verdict.report.clone()));
-    }
+    let Chosen { source, selection, model, target_digest, .. } = chosen;
     Manifest {
         curate: env!("CARGO_PKG_VERSION").to_owned(),
         code_version: CODE_VERSION,
@@ -128,20 +130,34 @@ fn manifest(plan: &Plan, chosen: &Chosen, written: &Written, cost: Cost) -> Mani
             .map(|f| InputRecord { path: f.path.clone(), rows: f.rows, bytes: f.bytes })
             .collect(),
         model: model.clone(),
-        counts: Counts {
-            input_rows: source.rows(),
-            filtered_rows: features.filtered_rows,
-            skipped_rows: features.skipped_rows,
-            dropped_rows: dropped,
-            pool_rows: read_rows - dropped,
-            selected_rows: selection.picks.len() as u64,
-        },
+        counts: counts(chosen),
         selection_digest: selection_digest(selection),
-        report,
+        report: figures(chosen),
         groups: selection.groups.clone(),
         outputs: written.files.iter().map(output_record).collect(),
         cost,
     }
+}
+
+/// How many rows went which way.
+pub(crate) fn counts(chosen: &Chosen) -> Counts {
+    let Chosen { source, features, verdicts, selection, .. } = chosen;
+    let dropped: u64 = verdicts.iter().map(|v| v.2.keep.iter().filter(|k| !**k).count() as u64).sum();
+    Counts {
+        input_rows: source.rows(),
+        filtered_rows: features.filtered_rows,
+        skipped_rows: features.skipped_rows,
+        dropped_rows: dropped,
+        pool_rows: features.pool.rows() as u64 - dropped,
+        selected_rows: selection.picks.len() as u64,
+    }
+}
+
+/// Figures of the method and of the filters.
+pub(crate) fn figures(chosen: &Chosen) -> Map<String, Value> {
+    let filters =
+        chosen.verdicts.iter().map(|(name, _, verdict)| (name.clone(), Value::Object(verdict.report.clone())));
+    chosen.selection.report.clone().into_iter().chain(filters).collect()
 }
 
 fn output_record(file: &WrittenFile) -> OutputRecord {

@@ -57,6 +57,8 @@ pub(crate) enum Command {
     Cluster(Box<ClusterArgs>),
     /// Write the input with columns of scores
     Score(Box<ScoreArgs>),
+    /// Fit the rule of `instructmining` to runs of one's own
+    FitRule(Box<crate::fit_rule::FitRuleArgs>),
     /// Fine-tune a model on the input, or on what a method chooses from it
     Train(Box<crate::train_args::TrainArgs>),
     /// Judge a model: loss, perplexity, accuracy, right answers
@@ -89,7 +91,7 @@ pub(crate) struct InputArgs {
     /// Files, folders, globs, object-store URLs; - reads JSON lines from standard input
     #[arg(value_name = "INPUT")]
     pub paths: Vec<String>,
-    /// auto, alpaca, sharegpt, messages, prompt-completion, question-answer, instruction-response, verl, text
+    /// auto, alpaca, sharegpt, messages, prompt-completion, question-answer, instruction-response, verl, text, table
     #[arg(long)]
     pub format: Option<String>,
     /// Take a role from a column, such as prompt=question (repeatable)
@@ -162,7 +164,8 @@ pub(crate) struct SelectArgs {
     /// Rows that the chosen ones shall resemble, for methods that take a target (repeatable)
     #[arg(long)]
     pub target: Vec<String>,
-    /// Parameters of a scorer, such as mtld:threshold=0.7 (repeatable)
+    /// Parameters of a scorer, such as mtld:threshold=0.7 or instructmining:rule=@rule.toml; `http:name=reward,url=http://host/score` asks a
+    /// server (repeatable)
     #[arg(long)]
     pub score: Vec<String>,
     /// Language model, folder or hub id: what is trained, and what says signal.* of rows for scorers such as ifd
@@ -174,6 +177,9 @@ pub(crate) struct SelectArgs {
     /// A plan file that the flags are laid over
     #[arg(long)]
     pub config: Option<String>,
+    /// Also write a report of the choice: a page (.html) or its data (.json)
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<String>,
     /// Say what would be done, and do nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -185,7 +191,7 @@ pub(crate) struct ScoreArgs {
     /// Input and output.
     #[command(flatten)]
     pub io: InputAndOutput,
-    /// Scorer, with parameters if need be: mtld, ifd, mtld:threshold=0.7 (repeatable)
+    /// Scorer, with parameters if need be: mtld, ifd, mtld:threshold=0.7, `http:name=reward,url=http://host/score` (repeatable)
     #[arg(long)]
     pub score: Vec<String>,
     /// Expression over scorers that becomes score.quality
@@ -377,17 +383,28 @@ impl SelectArgs {
             ("target", (!self.target.is_empty()).then(|| json!(self.target))),
             ("score", (!self.score.is_empty()).then(|| scores(&self.score)).transpose()?),
             ("model", given(self.model.clone())),
-            ("output", self.plain.then(|| json!({"plain": true}))),
+            (
+                "output",
+                Some(layer([
+                    ("plain", self.plain.then_some(Value::Bool(true))),
+                    ("report", given(self.report.clone())),
+                ])),
+            ),
         ]));
         Ok(layers)
     }
 }
 
-/// `name` or `name:key=value,key=value`.
+/// `name` or `name:key=value,key=value`; a value `@FILE` is read from there.
 fn filter(text: &str) -> curate_api::Result<Value> {
     let (name, rest) = text.split_once(':').unwrap_or((text, ""));
     let set: Vec<String> = rest.split(',').filter(|p| !p.is_empty()).map(str::to_owned).collect();
     let mut body = params(&set)?;
+    for (key, value) in &mut body {
+        if let Some(path) = value.as_str().and_then(|text| text.strip_prefix('@')) {
+            *value = crate::fit_rule::from_file(key, path)?;
+        }
+    }
     body.insert("use".to_owned(), name.into());
     Ok(Value::Object(body))
 }

@@ -47,6 +47,11 @@ fn work(command: Command, session: &Session) -> Result<ExitCode> {
             columns(&args.io.layers()?, session, |plan, host| curate_api::cluster(plan, &cluster, host))
         }
         Command::Score(args) => columns(&args.layers()?, session, curate_api::score),
+        Command::FitRule(args) => {
+            let done = session.shown(|host| curate_api::fit_rule(&args.plan(), host))?;
+            args.output.iter().try_for_each(|path| curate_api::write_rule(path, &done, args.overwrite))?;
+            session.say(&done, || crate::fit_rule::table(&done))
+        }
         Command::Train(args) => train(&args, session),
         Command::Eval(args) => {
             let (plan, wanted) = (plan(vec![args.input.layer()?])?, args.plan()?);
@@ -94,6 +99,7 @@ impl Session {
             threads: machine.threads.map_or(cores, usize::from),
             device: machine.device.clone(),
             progress: Progress::root("run"),
+            secret: variable,
             cancel: curate_api::Cancel::default(),
         };
         std::fs::create_dir_all(&host.scratch)?;
@@ -210,6 +216,9 @@ fn run_plan(args: &RunArgs, session: &Session) -> Result<ExitCode> {
     let mut over = serde_json::Map::new();
     over.extend(args.output.clone().map(|o| ("path".to_owned(), Value::from(o))));
     over.insert("overwrite".to_owned(), args.overwrite.into());
+    if args.output.is_some() {
+        over.insert("report".to_owned(), Value::Null);
+    }
     let mut layers = vec![read_plan(&args.plan)?, json!({"output": over})];
     if let (Some(out), true) = (&args.output, layers[0].get("train").is_some()) {
         layers.push(json!({"train": {"out": out}}));

@@ -5,6 +5,7 @@
 mod args;
 mod commands;
 mod error;
+mod fit_rule;
 mod inspect_view;
 mod progress;
 mod train_args;

@@ -72,7 +72,7 @@ fn quote(text: &str) -> String {
 /// `curate methods`.
 pub(crate) fn methods(all: &[Method]) -> String {
     let mut lines = Vec::new();
-    for kind in ["selector", "online selector", "filter"] {
+    for kind in ["selector", "online selector", "filter", "scorer"] {
         lines.push(format!("{kind}s:"));
         for m in all.iter().filter(|m| m.kind == kind) {
             let default = if m.info.name == curate_api::DEFAULT_METHOD { " [default]" } else { "" };

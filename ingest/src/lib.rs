@@ -19,7 +19,8 @@ pub use detect::{ColumnPath, Conversation, Layout, Origin, Role, Roles, Turn};
 pub use json::JSON_TEXT;
 pub use kind::Kind;
 pub use sink::{
-    OutputSpec, RowSink, Written, WrittenFile, create, create_with, digest_whole, read_whole, write_atomic, write_whole,
+    OutputSpec, RowSink, WholeFile, Written, WrittenFile, create, create_with, digest_whole, read_whole, write_atomic,
+    write_whole,
 };
 pub use source::{FileInfo, Rendered, SkippedRow, Source, Unit, UnitData};
 pub use spec::{EmbedText, Format, InputSpec, OnBadRow};

@@ -76,6 +76,8 @@ pub enum Format {
     Verl,
     /// `text` or `content`: one document a row.
     Text,
+    /// Columns without text, such as numbers, vectors or lists of items.
+    Table,
 }
 
 impl Format {
@@ -92,6 +94,7 @@ impl Format {
             Self::InstructionResponse => "instruction-response",
             Self::Verl => "verl",
             Self::Text => "text",
+            Self::Table => "table",
         }
     }
 }

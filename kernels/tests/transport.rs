@@ -254,7 +254,25 @@ fn threads_do_not_change_a_bit() {
     };
     let one = run(1, 1 << 30);
     assert!(one.error < 1e-8, "{}", one.error);
-    for (threads, hold) in [(2, 1 << 30), (4, 0), (1, 0), (3, n * m * 4)] {
+    for (threads, hold) in [(2, 1 << 30), (4, 0), (1, 0), (3, n * m * 4), (2, n * m * 2)] {
         assert_eq!(run(threads, hold), one, "{threads} threads, {hold} bytes held");
     }
+}
+
+#[test]
+fn many_rows_begin_with_some_of_them() {
+    let (n, m, d) = (33_000, 7, 3);
+    let mut draw = Draw(11);
+    let (x, y) = (draw.clustered(n, d, 4, 0.5), draw.clustered(m, d, 4, 0.5));
+    let clouds = Points::new(MatRef::new(&x, d).unwrap(), MatRef::new(&y, d).unwrap(), Ground::SqEuclidean).unwrap();
+    let solve = |tolerance: f64, a: &[f64]| {
+        let params = Entropic { tolerance, ..Entropic::new(0.2) };
+        sinkhorn(&clouds, a, &uniform(m), &params, &|_| true).unwrap()
+    };
+    let (rough, fine) = (solve(1e-4, &uniform(n)), solve(1e-9, &uniform(n)));
+    assert!(rough.error < 1e-4 && fine.error < 1e-9, "{} {}", rough.error, fine.error);
+    rough.f.iter().zip(&fine.f).for_each(|(rough, fine)| close("potential", *rough, *fine, 1e-3));
+    // all mass on rows that the pilot does not see
+    let few: Vec<f64> = (0..n).map(|i| if i % 4 == 1 { 4.0 / n as f64 } else { 0.0 }).collect();
+    assert!(solve(1e-6, &few).error < 1e-6);
 }

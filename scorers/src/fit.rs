@@ -1,7 +1,7 @@
 //! Fitting a linear rule to runs of one's own: ordinary least squares with a constant.
 //!
 //! `y = c0 + X c`: Householder QR of `[1 X]`, every column first scaled to length 1; `s^2 = sse / (n - p)`, standard errors
-//! `s |row of R^-1|`, `R^2 = 1 - sse / sst`, two-sided p-values of Student's t by the incomplete beta function. Source: `InstructMining` (Cao et al. 2023), section
+//! `s |row of R^-1|`, variance inflation `|row of R^-1|^2 |x_j - mean|^2`, `R^2 = 1 - sse / sst`, two-sided p-values of Student's t by the incomplete beta function. Source: `InstructMining` (Cao et al. 2023), section
 //! 3.2, for the use; Golub and Van Loan, section 5.3, for the method. Cost: n p^2 time.
 
 #![expect(clippy::many_single_char_names, reason = "as in the books")]
@@ -21,6 +21,8 @@ pub struct Fit {
     pub t: Vec<f64>,
     /// Two-sided p-values.
     pub p: Vec<f64>,
+    /// How many times larger the other columns make the variance of each coefficient (1 for the constant); above 10 it says little.
+    pub inflation: Vec<f64>,
     /// Share of the variance explained.
     pub r2: f64,
     /// The same, corrected for the number of columns.
@@ -49,7 +51,7 @@ impl Fit {
 ///
 /// # Errors
 /// `fit/shape` when the sizes do not fit or there are not more rows than coefficients, `fit/not-finite` with the row, `fit/collinear`
-/// with the first column that the ones before it explain.
+/// with the first column that others before it explain, and these.
 pub fn fit_rule(names: &[&str], x: &[f64], y: &[f64]) -> Result<Fit> {
     let (n, p) = (y.len(), names.len() + 1);
     check(names.len(), x, y)?;
@@ -57,11 +59,9 @@ pub fn fit_rule(names: &[&str], x: &[f64], y: &[f64]) -> Result<Fit> {
         |j: usize| (0..n).map(move |i| if j == 0 { 1.0 } else { x[i * (p - 1) + j - 1] }).collect::<Vec<f64>>();
     let mut columns: Vec<Vec<f64>> = (0..p).map(column).collect();
     let lengths: Vec<f64> = columns.iter_mut().map(|c| shorten(c)).collect();
-    let name = |j: usize| if j == 0 { "the constant" } else { names[j - 1] };
+    let spread_of: Vec<f64> = columns.iter().map(|c| squares_about_mean(c)).collect();
     let mut rest = y.to_vec();
-    let r = triangle(&mut columns, &mut rest).map_err(|j| {
-        Error::data("fit/collinear", format!("'{}' is a sum of the columns before it", name(j))).hint("leave it out")
-    })?;
+    let r = triangle(&mut columns, &mut rest).map_err(|(j, parts)| collinear(names, j, &parts))?;
     let inverse = inverse(&r, p);
     let sse = dot(&rest[p..], &rest[p..]);
     let dof = n - p;
@@ -69,7 +69,24 @@ pub fn fit_rule(names: &[&str], x: &[f64], y: &[f64]) -> Result<Fit> {
     let rows: Vec<&[f64]> = inverse.chunks_exact(p).collect();
     let coefficients: Vec<f64> = (0..p).map(|i| dot(rows[i], &rest[..p]) / lengths[i]).collect();
     let standard_errors: Vec<f64> = (0..p).map(|i| spread * dot(rows[i], rows[i]).sqrt() / lengths[i]).collect();
-    Ok(Fit::new(coefficients, standard_errors, sse, y))
+    let inflation = (0..p).map(|i| if i == 0 { 1.0 } else { dot(rows[i], rows[i]) * spread_of[i] }).collect();
+    Ok(Fit { inflation, ..Fit::new(coefficients, standard_errors, sse, y) })
+}
+
+/// Sum of squared distances from the mean.
+fn squares_about_mean(column: &[f64]) -> f64 {
+    let mean = column.iter().sum::<f64>() / usize_f64(column.len());
+    column.iter().map(|v| (v - mean).powi(2)).sum()
+}
+
+/// The error for column `j`, which is the sum of `parts` of the columns before it.
+fn collinear(names: &[&str], j: usize, parts: &[f64]) -> Error {
+    let name = |j: usize| if j == 0 { "the constant".to_owned() } else { format!("'{}'", names[j - 1]) };
+    let largest = parts.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+    let of: Vec<String> = (0..j).filter(|&i| parts[i].abs() > 1e-6 * largest).map(name).collect();
+    let what = if of.is_empty() { "is 0 in every row".to_owned() } else { format!("is fixed by {}", of.join(", ")) };
+    Error::data("fit/collinear", format!("{} {what}: no fit can tell them apart", name(j)))
+        .hint("leave one of them out")
 }
 
 impl Fit {
@@ -81,7 +98,17 @@ impl Fit {
         let t: Vec<f64> = coefficients.iter().zip(&standard_errors).map(|(c, e)| c / e).collect();
         let p = t.iter().map(|t| two_sided(*t, usize_f64(dof))).collect();
         let adjusted_r2 = 1.0 - (1.0 - r2) * (n - 1.0) / usize_f64(dof);
-        Self { coefficients, standard_errors, t, p, r2, adjusted_r2, sse, degrees_of_freedom: dof }
+        Self {
+            coefficients,
+            standard_errors,
+            t,
+            p,
+            inflation: Vec::new(),
+            r2,
+            adjusted_r2,
+            sse,
+            degrees_of_freedom: dof,
+        }
     }
 }
 
@@ -111,8 +138,9 @@ fn shorten(column: &mut [f64]) -> f64 {
     length
 }
 
-/// Upper triangle of the QR decomposition, row-major; `rest` becomes `Q^T rest`. A column that vanishes is the error.
-fn triangle(columns: &mut [Vec<f64>], rest: &mut [f64]) -> Result<Vec<f64>, usize> {
+/// Upper triangle of the QR decomposition, row-major; `rest` becomes `Q^T rest`. A column that vanishes is the error, with what it has
+/// of each column before it.
+fn triangle(columns: &mut [Vec<f64>], rest: &mut [f64]) -> Result<Vec<f64>, (usize, Vec<f64>)> {
     let p = columns.len();
     let mut r = vec![0.0; p * p];
     for j in 0..p {
@@ -121,7 +149,9 @@ fn triangle(columns: &mut [Vec<f64>], rest: &mut [f64]) -> Result<Vec<f64>, usiz
         (0..j).for_each(|i| r[i * p + j] = v[i]);
         let length = dot(&v[j..], &v[j..]).sqrt();
         if length <= 1e-12 {
-            return Err(j);
+            let inverse = inverse(&leading(&r, p, j), j);
+            let parts = (0..j).map(|i| (0..j).map(|k| inverse[i * j + k] * r[k * p + j]).sum()).collect();
+            return Err((j, parts));
         }
         let diagonal = if v[j] > 0.0 { -length } else { length };
         r[j * p + j] = diagonal;
@@ -133,6 +163,11 @@ fn triangle(columns: &mut [Vec<f64>], rest: &mut [f64]) -> Result<Vec<f64>, usiz
         }
     }
     Ok(r)
+}
+
+/// The first `j` rows and columns.
+fn leading(r: &[f64], p: usize, j: usize) -> Vec<f64> {
+    (0..j).flat_map(|i| r[i * p..i * p + j].to_vec()).collect()
 }
 
 /// Inverse of an upper triangle, row-major.
@@ -219,14 +254,30 @@ mod tests {
         assert!(near(fit.coefficients[0], 5.0 / 6.0) && near(fit.coefficients[1], 1.5), "{fit:?}");
         assert!(near(fit.sse, 1.0 / 6.0) && near(fit.r2, 27.0 / 28.0));
         assert_eq!(fit.rule(&[Column::TOKENS]).columns(), [Column::TOKENS]);
+        assert!(near(fit.inflation[0], 1.0) && near(fit.inflation[1], 1.0), "{:?}", fit.inflation);
     }
 
     #[test]
     fn what_cannot_be_fitted_is_refused() {
         let code = |names: &[&str], x: &[f64], y: &[f64]| fit_rule(names, x, y).unwrap_err().code();
         assert_eq!(code(&["x"], &[1.0, 1.0, 1.0], &[1.0, 2.0, 3.0]), "fit/collinear");
+        let error = fit_rule(&["a", "b", "c"], &THREE, &[1.0, 2.0, 3.0, 4.0, 6.0]).unwrap_err();
+        assert_eq!(error.to_string(), "'c' is fixed by 'a', 'b': no fit can tell them apart");
         assert_eq!(code(&["x"], &[1.0, f64::NAN, 1.0], &[1.0, 2.0, 3.0]), "fit/not-finite");
         assert_eq!(code(&["x"], &[1.0, 2.0], &[1.0, 2.0]), "fit/shape");
+    }
+
+    /// Columns a, b and 2 a - b.
+    const THREE: [f64; 15] = [1.0, 5.0, -3.0, 2.0, 1.0, 3.0, 3.0, 4.0, 2.0, 4.0, 0.0, 8.0, 7.0, 2.0, 12.0];
+
+    #[test]
+    fn two_columns_inflate_each_other() {
+        // Correlation r of the two columns: 1 / (1 - r^2).
+        let x = [0.0, 0.0, 1.0, 1.0, 2.0, 1.0, 3.0, 2.0];
+        let fit = fit_rule(&["a", "b"], &x, &[1.0, 2.0, 2.5, 4.0]).unwrap();
+        let r2: f64 = 9.0 / 10.0;
+        assert!((fit.inflation[1] - 1.0 / (1.0 - r2)).abs() < 1e-9, "{:?}", fit.inflation);
+        assert!((fit.inflation[1] - fit.inflation[2]).abs() < 1e-9);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Influence: by how much the risk on other rows rises when the surrogate is trained without this one.
 //!
 //! `influence_i = v . (H + damping I)^-1 grad_i`, `v` the gradient of the risk, `H` the Hessian; positive: removing the row harms.
-//! Surrogate: ridge regression of `target` on the embedding (and 1), `grad_i = (theta . x_i - y_i) x_i`. Rows fall into two halves by lot;
+//! Surrogate: ridge regression of `target` on the embedding (and 1), `grad_i = (theta . x_i - y_i) x_i`; for interaction data (`items`) a
+//! recommender, told of in `sasrec`. Rows fall into two halves by lot;
 //! one half trains, the other gives `v`, and the other way round. Source: Koh and Liang 2017, section 2; `DEALRec` (Lin et al. 2024), section
 //! 3.1. Deviations: an exact solve (Cholesky, refined) in place of 5 000 stochastic steps; a regression in place of a recommender;
 //! two halves, because at the optimum of its own data `v` is 0 and the ranking noise. Released values: [`inverse_hessian`] with
@@ -9,6 +10,7 @@
 
 use crate::linear::{Cholesky, dot, usize_f64};
 use crate::reading::{finish, moments, numbers};
+use crate::sasrec::{self, Histories, Setting};
 use crate::vectors::Vectors;
 use arrow::array::Float32Array;
 use curate_core::kernels::MatRef;
@@ -26,26 +28,42 @@ const BLOCK_ROWS: usize = 1024;
 pub struct Influence {
     /// Column of numbers that the surrogate predicts.
     pub target: String,
-    /// Added to the Hessian's diagonal, as a share of its mean: more trusts rare directions less.
-    #[schemars(range(min = 1e-9, max = 1000.0))]
-    pub damping: f64,
+    /// Added to the Hessian's diagonal, as a share of its mean: more trusts rare directions less. 0.01 unless given, 1 with `items`.
+    #[schemars(range(min = 1e-9, max = 10_000.0))]
+    pub damping: Option<f64>,
+    /// Column of lists of item ids, in the order of time: the surrogate then is a recommender of the next item, and neither embeddings nor
+    /// `target` are read.
+    pub items: Option<String>,
+    /// With `items`: column of the item that followed the list, if it is not its last.
+    pub next: Option<String>,
+    /// With `items`: numbers of an item's vector.
+    #[schemars(range(min = 2, max = 1024))]
+    pub width: usize,
+    /// With `items`: passes over the rows.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub epochs: u64,
 }
 
 impl Default for Influence {
     fn default() -> Self {
-        Self { target: "signal.loss".to_owned(), damping: 0.01 }
+        let target = "signal.loss".to_owned();
+        Self { target, damping: None, items: None, next: None, width: 32, epochs: 20 }
     }
 }
 
 impl Algorithm for Influence {
     const INFO: Info = Info {
         name: "influence",
-        summary: "Scores a row by how much a model of the embeddings would lose on other rows without it.",
+        summary: "Scores a row by how much a small model, of embeddings or of users' items, would lose on other rows without it.",
         source: "Koh and Liang 2017, section 2; DEALRec (Lin et al. 2024), section 3.1",
-        cost: "n d^2 + d^3 time, 4 n d + 32 d^2 bytes",
+        cost: "n d^2 + d^3 time, 4 n d + 32 d^2 bytes; with items, e n t (36 d^2 + 2 t d) time, 24 n t d bytes for e epochs and t items a row",
     };
 
     fn check(&self) -> Result<()> {
+        if self.next.is_some() && self.items.is_none() {
+            return Err(Error::usage("params/items", "'next' is the item after a list of items, and none is named")
+                .hint("name the column of lists: influence:items=history,next=target"));
+        }
         if self.target.is_empty() || self.target == Column::EMBEDDING.as_str() {
             return Err(Error::usage("params/target", format!("'{}' is no column of numbers", self.target))
                 .hint("name the column that the surrogate predicts, such as signal.loss"));
@@ -56,7 +74,10 @@ impl Algorithm for Influence {
 
 impl Scorer for Influence {
     fn needs(&self) -> Vec<Column> {
-        vec![Column::EMBEDDING, Column::named(self.target.clone())]
+        match &self.items {
+            None => vec![Column::EMBEDDING, Column::named(self.target.clone())],
+            Some(items) => [items].into_iter().chain(&self.next).map(|name| Column::named(name.clone())).collect(),
+        }
     }
 
     fn score(&self, pool: &Pool, ctx: &Ctx) -> Result<Float32Array> {
@@ -65,12 +86,30 @@ impl Scorer for Influence {
         if ids.is_empty() {
             return finish(Self::INFO.name, &[], pool, ctx);
         }
+        if self.items.is_some() {
+            return self.of_items(pool, &ids, ctx);
+        }
         let targets = standardised(&numbers(pool, &Column::named(self.target.clone()))?);
         let vectors = Vectors::read(pool, &ids, false, ctx)?;
         let lot = ctx.stream("half");
         let rows = vectors.positions.iter().map(|&p| Row { half: lot(ids[p]).bits() & 1 == 1, target: targets[p] });
-        let surrogate = Surrogate { x: vectors.view()?, rows: rows.collect(), damping: self.damping };
+        let surrogate = Surrogate { x: vectors.view()?, rows: rows.collect(), damping: self.damping.unwrap_or(0.01) };
         finish(Self::INFO.name, &vectors.in_pool_order(&surrogate.influence(ctx)?), pool, ctx)
+    }
+}
+
+impl Influence {
+    /// The surrogate for interaction data.
+    fn of_items(&self, pool: &Pool, ids: &[u64], ctx: &Ctx) -> Result<Float32Array> {
+        let columns = self.needs();
+        let histories = Histories::read(pool, &columns[0], columns.get(1), ctx)?;
+        let setting = Setting { width: self.width, epochs: self.epochs, damping: self.damping.unwrap_or(1.0) };
+        let found = sasrec::influence(&histories, setting, ctx)?;
+        let mut order: Vec<usize> = (0..ids.len()).collect();
+        order.sort_unstable_by_key(|&position| (ids[position], position));
+        let mut values = vec![0.0; ids.len()];
+        order.iter().zip(found).for_each(|(&position, value)| values[position] = value);
+        finish(Self::INFO.name, &values, pool, ctx)
     }
 }
 
@@ -167,9 +206,8 @@ impl Surrogate<'_> {
         let ridge = self.damping * mean;
         let solver = Cholesky::new(hessian, n, ridge).ok_or_else(indefinite)?;
         let theta = solver.solve(&own.against.iter().map(|b| b / own.rows).collect::<Vec<_>>());
-        let risk: Vec<f64> = (0..n)
-            .map(|i| (dot(&other.gram[i * n..(i + 1) * n], &theta) - other.against[i]) / other.rows)
-            .collect();
+        let risk: Vec<f64> =
+            (0..n).map(|i| (dot(&other.gram[i * n..(i + 1) * n], &theta) - other.against[i]) / other.rows).collect();
         let h = solver.solve(&risk);
         let decay = ridge * dot(&h, &theta);
         for (at, row) in self.rows.iter().enumerate().filter(|(_, row)| row.half == half) {

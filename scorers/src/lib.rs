@@ -10,6 +10,7 @@ mod fit;
 mod linear;
 mod reading;
 mod rule;
+mod sasrec;
 mod vectors;
 pub mod words;
 

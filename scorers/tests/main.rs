@@ -12,6 +12,8 @@ mod suite {
     mod docs;
     mod expressions;
     mod golden;
+    mod hard_texts;
+    mod items;
     mod planted;
     mod pools;
     mod scorers;

@@ -7,7 +7,7 @@
 //! published notebook divides by n where n - 1 is meant: same order, but there the values depend on how g is shifted. The
 //! plan is solved to `tolerance`; theirs stops early. Rows count alone: copies of a row all rank together. Ties go to the
 //! lower row id. Cost: n m d once and n m exponentials a sweep for m target rows, exact about n m times some hundred;
-//! memory 4 (n + m) d bytes, costs are kept while they fit in half the memory allowed.
+//! memory 4 (n + m) d bytes, and costs as many as fit in half the memory allowed.
 
 use crate::limit::Limit;
 use crate::ranking::Ranking;
@@ -148,7 +148,7 @@ impl GotD {
             eps: eps.max(f64::MIN_POSITIVE),
             tolerance: self.tolerance,
             max_sweeps: self.max_sweeps,
-            hold_bytes: usize::try_from(ctx.memory().limit_bytes() / 4).unwrap_or(usize::MAX),
+            hold_bytes: usize::try_from(ctx.memory().limit_bytes() / 2).unwrap_or(usize::MAX),
         };
         let found = sinkhorn(&costs, &a, &b, &params, &tick)?;
         let report = [

@@ -1,7 +1,7 @@
 //! Which group every row belongs to, and what to report about the grouping.
 
 use crate::cluster::{Clusters, Spec};
-use curate_core::{Error, Result};
+use curate_core::{Column, Error, Location, Pool, Result};
 use serde_json::{Map, Value, json};
 
 /// The groups rows fall into.
@@ -47,6 +47,22 @@ impl Grouping {
     }
 }
 
+/// Class labels: whole numbers from 0, as integers or as the planner hands columns on, in single precision.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be whole and in range")]
+pub(crate) fn labels(pool: &Pool, column: &Column) -> Result<Vec<u32>> {
+    if let Ok(labels) = pool.counts(column) {
+        return Ok(labels);
+    }
+    let numbers = pool.numbers(column)?;
+    let whole = |v: f32| (0.0..16_777_216.0).contains(&v) && v.fract() == 0.0;
+    let Some(position) = numbers.iter().position(|&v| !whole(v)) else {
+        return Ok(numbers.into_iter().map(|v| v as u32).collect());
+    };
+    Err(Error::data("column/value", format!("{} is no class label", numbers[position]))
+        .at(Location::default().row(pool.ids()?[position]).column(column.as_str()))
+        .hint("labels are whole numbers from 0 to 16777215"))
+}
+
 /// Add a line to the report's list `warnings`.
 pub(crate) fn warn(report: &mut Map<String, Value>, text: &str) {
     let warnings = report.entry("warnings").or_insert_with(|| json!([]));
@@ -63,6 +79,18 @@ mod tests {
     fn labels_keep_their_names() {
         let grouping = Grouping::of_column(&[9, 2, 9, u32::MAX]).unwrap();
         assert_eq!((grouping.of, grouping.names), (vec![1, 0, 1, 2], vec![2, 9, u32::MAX]));
+    }
+
+    #[test]
+    fn labels_may_come_as_floats() {
+        use arrow::array::{ArrayRef, Float32Array, RecordBatch};
+        let of = |values: Vec<f32>| {
+            let column = std::sync::Arc::new(Float32Array::from(values)) as ArrayRef;
+            let pool = Pool::from_batch(RecordBatch::try_from_iter([("label", column)]).unwrap());
+            labels(&pool, &Column::named("label"))
+        };
+        assert_eq!(of(vec![0.0, 7.0]).unwrap(), [0, 7]);
+        assert_eq!(of(vec![0.0, 0.5]).unwrap_err().location().unwrap().row, Some(1));
     }
 
     #[test]

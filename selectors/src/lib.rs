@@ -4,6 +4,7 @@
 pub mod allocate;
 mod cluster;
 mod clustering;
+mod distances;
 pub mod draw;
 mod grouping;
 mod limit;
@@ -30,6 +31,13 @@ register! {
     facility_location::FacilityLocation,
     gotd::GotD,
     goracs::Goracs,
+    dealrec::DealRec,
+    perplexity::Perplexity,
+    ifd::Ifd,
+    instructmining::InstructMining,
+    deita::Deita,
+    craig::Craig,
+    dsir::Dsir,
 }
 
 register! {

@@ -9,6 +9,7 @@
 )]
 
 mod suite {
+    mod dealrec;
     mod docs;
     mod filters;
     mod golden;

@@ -29,7 +29,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("candle-core", &["curate-embed"]),
     ("candle-nn", &["curate-embed"]),
     ("tokenizers", &["curate-embed", "curate-trainer"]),
-    ("ureq", &["curate-embed"]),
+    ("ureq", &["curate-api", "curate-embed"]),
     ("cudarc", &["curate-kernels"]),
     ("gemm", &["curate-kernels"]),
     ("polars", &["curate-ingest"]),

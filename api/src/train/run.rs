@@ -147,7 +147,8 @@ fn picked(plan: &Plan, wanted: &TrainPlan, host: &Host) -> Result<Plan> {
         return Ok(plan.clone());
     }
     let path = Path::new(&wanted.out).join("picks.parquet").to_string_lossy().into_owned();
-    let output = OutputPlan { path: path.clone(), overwrite: true, ..OutputPlan::default() };
+    let output =
+        OutputPlan { path: path.clone(), overwrite: true, report: plan.output.report.clone(), ..OutputPlan::default() };
     crate::select::select(&Plan { output, train: None, ..plan.clone() }, host)?;
     let input = InputSpec { paths: vec![path], where_: None, ..plan.input.clone() };
     Ok(Plan { input, ..plan.clone() })

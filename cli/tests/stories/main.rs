@@ -1,5 +1,7 @@
 //! Stories through the built binary: what a user types, and what must come of it.
 
+mod fit_rule;
+mod http_scorer;
 mod hub;
 mod inputs;
 mod interrupted;
@@ -8,6 +10,7 @@ mod memory;
 mod methods;
 mod outputs;
 mod refusals;
+mod report;
 mod same;
 mod story;
 mod tables;

@@ -16,15 +16,17 @@ fn named(story: &Story, kind: &str) -> Vec<String> {
 }
 
 /// Methods that want a target.
-const TARGETED: [&str; 2] = ["gotd", "goracs"];
+const TARGETED: [&str; 3] = ["gotd", "goracs", "dsir"];
 
 #[test]
 fn every_method_meets_its_budget() {
     let story = Story::new();
     let input = story.at("scored.parquet");
-    let norms = Arc::new(Float32Array::from_iter_values((0..2000u16).map(|row| 1.0 + f32::from(row % 7)))) as ArrayRef;
+    let column =
+        |m: u16| Arc::new(Float32Array::from_iter_values((0..2000u16).map(|row| 1.0 + f32::from(row % m)))) as ArrayRef;
     let scored = tables::with_quality(&tables::read(&sample()), 0.5);
-    tables::write(&input, &tables::with_column(&scored, "signal.grad_norm", norms));
+    let said = [("signal.grad_norm", 7), ("signal.loss", 11), ("signal.loss_alone", 13), ("score.instructmining", 17)];
+    tables::write(&input, &said.iter().fold(scored, |table, (name, m)| tables::with_column(&table, name, column(*m))));
     let target = story.at("target.parquet");
     tables::write(&target, &tables::read(&sample()).slice(100, 50));
     let methods = named(&story, "selector");

@@ -83,6 +83,10 @@ impl Columns<'_> {
 
     /// A layout that the map alone decides.
     fn mapped(&self, spec: &InputSpec) -> Result<Option<Layout>> {
+        if spec.format == Format::Table {
+            let why = "a table needs no text".to_owned();
+            return Ok(Some(Layout { format: spec.format, origin: Origin::Given, roles: Roles::default(), why }));
+        }
         let format = match (spec.format, &spec.map) {
             (Format::Auto, map) if map.contains_key("messages") => {
                 let path = self.paths("messages", &map["messages"])?;
@@ -214,7 +218,8 @@ impl Columns<'_> {
     /// Every role's column must hold what the role needs.
     fn check_types(&self, layout: &Layout) -> Result<()> {
         let filled = layout.roles.filled();
-        if !filled.iter().any(|(role, _)| matches!(*role, "prompt" | "messages" | "text")) {
+        let named = filled.iter().any(|(role, _)| matches!(*role, "prompt" | "messages" | "text"));
+        if !named && layout.format != Format::Table {
             return Err(self.unknown("neither prompt nor messages nor text is mapped"));
         }
         for (role, paths) in filled {

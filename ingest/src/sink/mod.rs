@@ -7,7 +7,7 @@ mod target;
 mod whole;
 
 pub use target::write_atomic;
-pub use whole::{digest_whole, read_whole, write_whole};
+pub use whole::{WholeFile, digest_whole, read_whole, write_whole};
 
 use crate::kind::{self, Kind, Packing};
 use crate::store::Stores;

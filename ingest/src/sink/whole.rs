@@ -8,14 +8,36 @@ use curate_core::Result;
 use std::fs::File;
 use std::io::{self, Write};
 
+/// A file or object that will be written whole: its place was found writable, and nothing stands there before
+/// [`WholeFile::finish`].
+pub struct WholeFile(Target);
+
+impl WholeFile {
+    /// Take the place `name`.
+    ///
+    /// # Errors
+    /// `output/exists` unless it may be overwritten, `output/unwritable`, `store/*`, `io/*`.
+    pub fn create(name: &str, overwrite: bool) -> Result<Self> {
+        Target::create(name, overwrite, &Stores::default()).map(Self)
+    }
+
+    /// Write all of it and put it in its place.
+    ///
+    /// # Errors
+    /// `output/exists` when someone else wrote it meanwhile, `store/*`, `io/*`.
+    pub fn finish(mut self, bytes: &[u8]) -> Result<()> {
+        let name = self.0.name().to_owned();
+        self.0.write_all(bytes).map_err(|e| io_at(e, &name))?;
+        self.0.commit().map(|_| ())
+    }
+}
+
 /// Write a whole file or object: complete under its name, or not there at all. What was there is replaced.
 ///
 /// # Errors
 /// `output/unwritable`, `store/*`, `io/*`.
 pub fn write_whole(name: &str, bytes: &[u8]) -> Result<()> {
-    let mut target = Target::create(name, true, &Stores::default())?;
-    target.write_all(bytes).map_err(|e| io_at(e, name))?;
-    target.commit().map(|_| ())
+    WholeFile::create(name, true)?.finish(bytes)
 }
 
 /// Read a whole file or object.

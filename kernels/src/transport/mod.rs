@@ -3,6 +3,7 @@
 //!
 //! Promise: the same bits for any number of threads. Ties in a search fall to the lower index.
 
+mod entropic;
 mod exact;
 mod ground;
 mod mass;
@@ -12,9 +13,11 @@ mod simplex;
 mod sinkhorn;
 mod start;
 mod sweep;
+mod thinned;
 mod tree;
 
+pub use entropic::{Entropic, Sinkhorn};
 pub use exact::{Exact, exact};
 pub use ground::{Costs, Dense, Ground, Points, each_row, narrow};
 pub use simplex::{Basis, Simplex};
-pub use sinkhorn::{Entropic, Sinkhorn, sinkhorn};
+pub use sinkhorn::sinkhorn;

@@ -4,7 +4,7 @@ use super::Costs;
 use super::sweep::{add32, add64, softmax32, softmax64};
 use std::ops::Range;
 
-/// Costs kept in memory.
+/// Costs kept in memory: those of the first rows.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Held {
     pub(super) narrow: Option<Vec<f32>>,

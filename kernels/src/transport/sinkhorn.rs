@@ -2,15 +2,19 @@
 //!
 //! `P_ij = a_i b_j exp((f_i + g_j - C_ij) / eps)`; a sweep computes `f_i = -eps log sum_j b_j exp((g_j - C_ij) / eps)` row by
 //! row, adds up the columns of P on the way and ends with `g_j += omega eps log(b_j / column_j)`. eps comes down by halves
-//! from the largest cost. Single precision first, double precision for the rest where a tight error is asked for; the
-//! last pass over rows is always in double precision. Source: Cuturi 2013; log domain and annealing, Peyre, Cuturi 2019,
-//! section 4.4; over-relaxation, see `pace.rs`. Deviation: rows and columns in one sweep. Cost: n m exponentials a
-//! sweep, and n m d where costs do not fit in `hold_bytes`; memory 8 (n + m), plus 8 m for every 256 rows.
+//! from the largest cost; of many rows, eps comes down on some of them only. Single precision first, double precision for
+//! the rest where a tight error is asked for; the last pass over rows computes in double precision. Source: Cuturi 2013;
+//! log domain and annealing, Peyre, Cuturi 2019, section 4.4; over-relaxation, see `pace.rs`. Deviations: rows and
+//! columns in one sweep; potentials of columns begin with those of the transport from every k-th row. Cost: n m
+//! exponentials a sweep, and d for every cost that does not fit in `hold_bytes`; memory 8 (n + m), plus 8 m for every 256
+//! rows.
 
 use super::Costs;
+use super::entropic::{Entropic, Sinkhorn};
 use super::pace::Pace;
 use super::real::{Held, Real};
 use super::sweep::{add64, softmax64};
+use super::thinned::Thinned;
 use crate::{KernelError, backend::Tick};
 use rayon::prelude::*;
 
@@ -18,44 +22,6 @@ use rayon::prelude::*;
 const BLOCK: usize = 256;
 /// Rows whose columns are added up in single precision, and whose costs are made at once.
 const TILE: usize = 32;
-
-/// What to solve and how well.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Entropic {
-    /// Strength of the entropy, in units of cost.
-    pub eps: f64,
-    /// Error to reach: sum over columns and rows of the mass that is missing or too much, as a share of all mass.
-    pub tolerance: f64,
-    /// Sweeps allowed at the last eps.
-    pub max_sweeps: usize,
-    /// Costs up to this size are kept in memory, larger ones made anew every sweep.
-    pub hold_bytes: usize,
-}
-
-impl Entropic {
-    /// A tolerance of 1e-6, 10 000 sweeps, costs of up to 1 GiB in memory.
-    #[must_use]
-    pub const fn new(eps: f64) -> Self {
-        Self { eps, tolerance: 1e-6, max_sweeps: 10_000, hold_bytes: 1 << 30 }
-    }
-}
-
-/// Potentials and cost of the entropic plan.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Sinkhorn {
-    /// Potentials of rows, shifted so that `a.f = b.g`.
-    pub f: Vec<f64>,
-    /// Potentials of columns.
-    pub g: Vec<f64>,
-    /// Transport cost of the plan, without the entropy.
-    pub cost: f64,
-    /// Value of the dual: the cost plus eps times the divergence of the plan from the product of its margins.
-    pub dual: f64,
-    /// Mass of columns that is missing or too much; rows are met exactly.
-    pub error: f64,
-    /// Sweeps over all costs.
-    pub sweeps: usize,
-}
 
 /// The entropic plan between `a` and `b`.
 ///
@@ -71,20 +37,30 @@ pub fn sinkhorn(
 ) -> Result<Sinkhorn, KernelError> {
     check(costs, a, b, params)?;
     let mut run = Run::new(costs, (a, b), params)?;
-    let mut eps = run.largest.max(params.eps);
-    while eps > 2.0 * params.eps {
-        eps /= 2.0;
-        run.level::<f32>(eps, (0.02, 12), tick)?;
+    if let Some((some, weights)) = Thinned::of(costs, a) {
+        let mut pilot = Run::new(&some, (&weights, b), params)?;
+        pilot.anneal(tick)?;
+        pilot.pace = Pace::new();
+        pilot.level::<f32>(params.eps, (PILOT_ERROR.max(params.tolerance), PILOT_SWEEPS), tick)?;
+        run.g = pilot.g;
+    } else {
+        run.anneal(tick)?;
     }
     let floor = 4e-7 * (1.0 + run.largest / params.eps);
     run.pace = Pace::new();
     run.level::<f32>(params.eps, (params.tolerance.max(floor), params.max_sweeps), tick)?;
-    if params.tolerance < floor {
-        run.held.wide = run.hold();
-        run.level::<f64>(params.eps, (params.tolerance, params.max_sweeps), tick)?;
+    if params.tolerance >= floor {
+        return run.finish::<f32>(tick);
     }
-    run.finish(tick)
+    run.held.narrow = None;
+    run.held.wide = Some(run.hold());
+    run.level::<f64>(params.eps, (params.tolerance, params.max_sweeps), tick)?;
+    run.finish::<f64>(tick)
 }
+
+/// Error at which a pilot stops, and sweeps after which it stops in any case: what its rows tell is not exact.
+const PILOT_ERROR: f64 = 1e-3;
+const PILOT_SWEEPS: usize = 200;
 
 fn check(costs: &dyn Costs, a: &[f64], b: &[f64], params: &Entropic) -> Result<(), KernelError> {
     crate::backend::check_len("transport", "row weights", costs.rows(), a.len())?;
@@ -128,21 +104,30 @@ impl<'a> Run<'a> {
             pace: Pace::new(),
             sweeps: 0,
         };
-        run.held.narrow = run.hold();
+        run.held.narrow = Some(run.hold());
         run.largest = run.magnitude()?;
         Ok(run)
     }
 
-    /// All costs, if they may be kept.
-    fn hold<T: Real>(&self) -> Option<Vec<T>> {
+    /// The costs of the first rows, as many as may be kept: all, or whole tiles.
+    fn hold<T: Real>(&self) -> Vec<T> {
         let (n, m) = (self.costs.rows(), self.costs.cols());
-        let fits = n.checked_mul(m).and_then(|c| c.checked_mul(T::BYTES)).is_some_and(|b| b <= self.params.hold_bytes);
-        fits.then(|| {
-            let mut all = vec![T::default(); n * m];
-            let fill = |(t, out): (usize, &mut [T])| T::costs(self.costs, t * TILE..t * TILE + out.len() / m, out);
-            all.par_chunks_mut(TILE * m).enumerate().for_each(fill);
-            all
-        })
+        let fitting = self.params.hold_bytes / (T::BYTES * m);
+        let rows = if fitting < n { fitting / TILE * TILE } else { n };
+        let mut held = vec![T::default(); rows * m];
+        let fill = |(t, out): (usize, &mut [T])| T::costs(self.costs, t * TILE..t * TILE + out.len() / m, out);
+        held.par_chunks_mut(TILE * m).enumerate().for_each(fill);
+        held
+    }
+
+    /// Let eps come down from the largest cost.
+    fn anneal(&mut self, tick: Tick<'_>) -> Result<(), KernelError> {
+        let mut eps = self.largest.max(self.params.eps);
+        while eps > 2.0 * self.params.eps {
+            eps /= 2.0;
+            self.level::<f32>(eps, (0.02, 12), tick)?;
+        }
+        Ok(())
     }
 
     /// The largest cost; refuses costs that are not finite.
@@ -165,8 +150,8 @@ impl<'a> Run<'a> {
     /// Costs of some rows, from memory or made in `buffer`.
     fn tile<'r, T: Real>(&'r self, rows: std::ops::Range<usize>, buffer: &'r mut Vec<T>) -> &'r [T] {
         let m = self.costs.cols();
-        if let Some(all) = T::held(&self.held) {
-            return &all[rows.start * m..rows.end * m];
+        if let Some(found) = T::held(&self.held).and_then(|held| held.get(rows.start * m..rows.end * m)) {
+            return found;
         }
         buffer.resize(rows.len() * m, T::default());
         T::costs(self.costs, rows, buffer);
@@ -244,12 +229,12 @@ impl<'a> Run<'a> {
     }
 
     /// The last pass, in double precision: rows met exactly, cost and error as they are.
-    fn finish(mut self, tick: Tick<'_>) -> Result<Sinkhorn, KernelError> {
+    fn finish<T: Real>(mut self, tick: Tick<'_>) -> Result<Sinkhorn, KernelError> {
         let eps = self.params.eps;
         let h: Vec<f64> = self.g.iter().zip(self.b).map(|(g, b)| g / eps + b.ln()).collect();
         let mut f = std::mem::take(&mut self.f);
         let parts: Vec<(Vec<f64>, f64)> =
-            f.par_chunks_mut(BLOCK).enumerate().map(|(block, f)| self.last(&h, block * BLOCK, f)).collect();
+            f.par_chunks_mut(BLOCK).enumerate().map(|(block, f)| self.last::<T>(&h, block * BLOCK, f)).collect();
         let (mut columns, mut cost) = (vec![0.0; self.b.len()], 0.0);
         for (part, paid) in parts {
             columns.iter_mut().zip(part).for_each(|(c, p)| *c += p);
@@ -267,17 +252,21 @@ impl<'a> Run<'a> {
         Ok(Sinkhorn { f, g: self.g, cost, dual: on_rows + on_cols, error, sweeps: self.sweeps })
     }
 
-    fn last(&self, h: &[f64], first: usize, f: &mut [f64]) -> (Vec<f64>, f64) {
-        let eps = self.params.eps;
-        let (mut sums, mut p, mut row) = (vec![0.0; h.len()], vec![0.0; h.len()], vec![0.0; h.len()]);
+    fn last<T: Real>(&self, h: &[f64], first: usize, f: &mut [f64]) -> (Vec<f64>, f64) {
+        let (eps, m) = (self.params.eps, h.len());
+        let (mut sums, mut p, mut row, mut buffer) = (vec![0.0; m], vec![0.0; m], vec![0.0; m], Vec::new());
         let mut cost = 0.0;
-        for (i, f) in f.iter_mut().enumerate() {
-            self.costs.row(first + i, &mut row);
-            let (top, sum) = softmax64(h, &row, -1.0 / eps, &mut p);
-            *f = -eps * (top + sum.ln());
-            let scale = self.a[first + i] / sum;
-            add64(&mut sums, &p, scale);
-            cost += scale * p.iter().zip(&row).map(|(p, c)| p * c).sum::<f64>();
+        for (t, f) in f.chunks_mut(TILE).enumerate() {
+            let start = first + t * TILE;
+            let tile = self.tile::<T>(start..start + f.len(), &mut buffer);
+            for ((f, c), a) in f.iter_mut().zip(tile.chunks_exact(m)).zip(&self.a[start..]) {
+                row.iter_mut().zip(c).for_each(|(wide, c)| *wide = c.wide());
+                let (top, sum) = softmax64(h, &row, -1.0 / eps, &mut p);
+                *f = -eps * (top + sum.ln());
+                let scale = a / sum;
+                add64(&mut sums, &p, scale);
+                cost += scale * p.iter().zip(&row).map(|(p, c)| p * c).sum::<f64>();
+            }
         }
         (sums, cost)
     }

@@ -1,10 +1,7 @@
-//! Exchange of one row at a time, led by bounds from the potentials of the exact transport.
-//!
-//! `s = OT(C[S]; 1/k, 1/m)`, u its potentials of rows, `f_j = min_(i in S) C_ij - u_i` (without i itself for a member i). For
-//! any y, `sum_(S) u / k + y / k + mean_j min(f_j, C_oj - y)` bounds the distance with row o in place of one of S from below;
-//! the best y is the `ceil(m / k)`-th smallest `C_oj - f_j`.
+//! Exchange of one row at a time, led by bounds from the potentials of the exact transport; see `view.rs`.
 
-use super::cost::Matrix;
+use super::view::View;
+use crate::distances::Distances;
 use curate_core::kernels::transport::{Simplex, each_row};
 use curate_core::{Ctx, Result};
 
@@ -32,17 +29,25 @@ pub(super) struct Outcome {
     pub(super) solved: usize,
     /// Pairs that a bound ruled out.
     pub(super) skipped: usize,
+    /// Rows whose estimate was computed for an exchange; a bound ruled out the others.
+    pub(super) measured: usize,
 }
 
 /// Below this, a gain is rounding.
 const STRICTLY: f64 = 1e-12;
+/// What bounds of estimates may be off by rounding.
+const LOOSELY: f64 = 1e-9;
+/// Rows measured before the bound of the next is looked at.
+const BATCH_ROWS: usize = 512;
 
 /// Exchange rows of `members` while that brings the set nearer to the target.
-pub(super) fn refine(costs: &Matrix, members: Vec<usize>, search: Search, ctx: &Ctx) -> Result<Outcome> {
+pub(super) fn refine(costs: &Distances<'_>, members: Vec<usize>, search: Search, ctx: &Ctx) -> Result<Outcome> {
     let (k, m) = (members.len(), costs.cols());
     ctx.memory().reserve(8 * (k * m) as u64, "the transport to the target")?;
     let rows: Vec<f64> = members.iter().flat_map(|&i| costs.wide(i)).collect();
-    let mut state = State { costs, members, search, simplex: Simplex::uniform(rows, m)?, outcome: Outcome::default() };
+    let simplex = Simplex::uniform(rows, m)?;
+    let bounds = Bounds { least: Vec::new(), estimate: vec![f64::NEG_INFINITY; costs.rows()] };
+    let mut state = State { costs, members, search, simplex, bounds, outcome: Outcome::default() };
     state.solve(ctx)?;
     let start = state.simplex.value();
     let mut now = start;
@@ -52,16 +57,29 @@ pub(super) fn refine(costs: &Matrix, members: Vec<usize>, search: Search, ctx: &
         now = better;
         state.outcome.exchanges += 1;
     }
-    let estimate = if k > 1 { state.view().estimates(&state) } else { state.means() };
+    let estimate = if k > 1 { state.all_estimates(&state.view()) } else { state.means() };
     Ok(Outcome { members: state.members, estimate, distance: (start, now), ..state.outcome })
 }
 
 struct State<'a> {
-    costs: &'a Matrix,
+    costs: &'a Distances<'a>,
     members: Vec<usize>,
     search: Search,
     simplex: Simplex,
+    bounds: Bounds,
     outcome: Outcome,
+}
+
+/// Lower bounds of the estimates of outsiders, and the prices for which they hold.
+struct Bounds {
+    least: Vec<f64>,
+    estimate: Vec<f64>,
+}
+
+/// Places of the members that seem easiest to spare and the outsiders that seem best, both ascending in their estimate.
+struct Shortlists {
+    inner: Vec<usize>,
+    outer: Vec<usize>,
 }
 
 impl State<'_> {
@@ -75,17 +93,15 @@ impl State<'_> {
     }
 
     fn means(&self) -> Vec<f64> {
-        each_row(self.costs.rows(), |i| {
-            self.costs.row(i).iter().map(|&c| f64::from(c)).sum::<f64>() / count(self.costs.cols())
-        })
+        self.costs.each(|row| row.iter().map(|&c| f64::from(c)).sum::<f64>() / View::count(row.len()))
     }
 
     /// The distance after the first exchange that helps, or none.
     fn exchange(&mut self, now: f64, ctx: &Ctx) -> Result<Option<f64>> {
         ctx.tick(self.costs.rows() as u64)?;
         let view = self.view();
-        let estimate = view.estimates(self);
-        let pairs = if self.search.released { self.all_pairs(&estimate) } else { self.hopeful(&view, &estimate, now) };
+        let lists = self.shortlists(&view, ctx)?;
+        let pairs = if self.search.released { all_pairs(&lists) } else { self.hopeful(&view, &lists, now) };
         let basis = self.simplex.basis();
         for (place, row) in pairs {
             let before = self.members[place];
@@ -94,6 +110,7 @@ impl State<'_> {
             let value = self.simplex.value();
             if value < now - STRICTLY {
                 self.members[place] = row;
+                self.bounds.estimate[before] = f64::NEG_INFINITY;
                 return Ok(Some(value));
             }
             self.simplex.replace_row(place, &self.costs.wide(before))?;
@@ -102,107 +119,75 @@ impl State<'_> {
         Ok(None)
     }
 
-    /// Places of the members that seem easiest to spare and the outsiders that seem best, both ascending in their estimate.
-    fn shortlists(&self, estimate: &[f64]) -> (Vec<usize>, Vec<usize>) {
-        let mut inside = vec![false; self.costs.rows()];
-        self.members.iter().for_each(|&i| inside[i] = true);
-        let mut outer: Vec<usize> = (0..estimate.len()).filter(|&i| !inside[i]).collect();
-        outer.sort_by(|&a, &b| estimate[a].total_cmp(&estimate[b]).then(a.cmp(&b)));
-        outer.truncate(self.search.candidates);
-        let mut inner: Vec<usize> = (0..self.members.len()).collect();
-        inner.sort_by(|&a, &b| estimate[self.members[a]].total_cmp(&estimate[self.members[b]]).then(a.cmp(&b)));
-        (inner.split_off(inner.len().saturating_sub(self.search.candidates)), outer)
+    /// Place of every member; none for the others.
+    fn places(&self) -> Vec<usize> {
+        let mut places = vec![usize::MAX; self.costs.rows()];
+        self.members.iter().enumerate().for_each(|(place, &i)| places[i] = place);
+        places
     }
 
-    fn all_pairs(&self, estimate: &[f64]) -> Vec<(usize, usize)> {
-        let (inner, outer) = self.shortlists(estimate);
-        inner.iter().flat_map(|&place| outer.iter().map(move |&row| (place, row))).collect()
+    /// The estimate of a row, for a member (with its place) that of coming back.
+    fn estimate(&self, view: &View, i: usize, place: usize) -> f64 {
+        let place = if self.search.released { usize::MAX } else { place };
+        self.costs.at(i, |row| view.best(view.gaps(row, place), self.search.released))
+    }
+
+    fn all_estimates(&self, view: &View) -> Vec<f64> {
+        let places = self.places();
+        each_row(self.costs.rows(), |i| self.estimate(view, i, places[i]))
+    }
+
+    fn shortlists(&mut self, view: &View, ctx: &Ctx) -> Result<Shortlists> {
+        let places = self.places();
+        let outer = self.best_outsiders(view, &places, ctx)?;
+        let inside = each_row(self.members.len(), |place| self.estimate(view, self.members[place], place));
+        let mut inner: Vec<usize> = (0..self.members.len()).collect();
+        inner.sort_by(|&a, &b| inside[a].total_cmp(&inside[b]).then(a.cmp(&b)));
+        let inner = inner.split_off(inner.len().saturating_sub(self.search.candidates));
+        Ok(Shortlists { inner, outer })
+    }
+
+    /// The outsiders of the least estimates: rows are measured in the order of their bounds, until no bound can reach the list.
+    fn best_outsiders(&mut self, view: &View, places: &[usize], ctx: &Ctx) -> Result<Vec<usize>> {
+        let drop = if self.search.released { f64::INFINITY } else { view.fall(&self.bounds.least) };
+        self.bounds.estimate.iter_mut().for_each(|bound| *bound -= drop);
+        self.bounds.least.clone_from(&view.least);
+        let mut order: Vec<usize> = (0..places.len()).filter(|&i| places[i] == usize::MAX).collect();
+        order.sort_by(|&a, &b| self.bounds.estimate[a].total_cmp(&self.bounds.estimate[b]).then(a.cmp(&b)));
+        let mut best: Vec<(f64, usize)> = Vec::new();
+        for batch in order.chunks(BATCH_ROWS) {
+            let worst = best.get(self.search.candidates - 1).map_or(f64::INFINITY, |b| b.0);
+            let open = batch.partition_point(|&i| self.bounds.estimate[i] <= worst + LOOSELY);
+            ctx.tick(0)?;
+            let found = each_row(open, |at| self.estimate(view, batch[at], usize::MAX));
+            for (&i, estimate) in batch.iter().zip(found) {
+                self.bounds.estimate[i] = estimate;
+                best.push((estimate, i));
+            }
+            self.outcome.measured += open;
+            best.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+            best.truncate(self.search.candidates);
+            if open < batch.len() {
+                break;
+            }
+        }
+        Ok(best.into_iter().map(|b| b.1).collect())
     }
 
     /// The pairs whose bound lies below the distance, the lowest bound first.
-    fn hopeful(&mut self, view: &View, estimate: &[f64], now: f64) -> Vec<(usize, usize)> {
-        let (inner, outer) = self.shortlists(estimate);
-        let pairs: Vec<(usize, usize)> =
-            inner.iter().rev().flat_map(|&place| outer.iter().map(move |&row| (place, row))).collect();
-        let bounds = each_row(pairs.len(), |p| view.bound(self, pairs[p]));
-        let mut order: Vec<usize> = (0..pairs.len()).filter(|&p| bounds[p] < now - STRICTLY).collect();
-        self.outcome.skipped += pairs.len() - order.len();
-        order.sort_by(|&a, &b| bounds[a].total_cmp(&bounds[b]).then(a.cmp(&b)));
-        order.into_iter().map(|p| pairs[p]).collect()
+    fn hopeful(&mut self, view: &View, lists: &Shortlists, now: f64) -> Vec<(usize, usize)> {
+        let (costs, inner) = (self.costs, &lists.inner);
+        let of_row = |row: &[f32]| inner.iter().map(|&place| view.bound(row, place)).collect::<Vec<f64>>();
+        let bounds = each_row(lists.outer.len(), |at| costs.at(lists.outer[at], of_row));
+        // Equals: the most removable member first, then the best outsider.
+        let all = (0..inner.len()).rev().flat_map(|i| (0..bounds.len()).map(move |o| (i, o)));
+        let mut pairs: Vec<(usize, usize)> = all.filter(|&(i, o)| bounds[o][i] < now - STRICTLY).collect();
+        self.outcome.skipped += inner.len() * bounds.len() - pairs.len();
+        pairs.sort_by(|a, b| bounds[a.1][a.0].total_cmp(&bounds[b.1][b.0]));
+        pairs.into_iter().map(|(i, o)| (inner[i], lists.outer[o])).collect()
     }
 }
 
-/// Least `C - u` of every target row over the members, whose it is, and the least without that one.
-struct View {
-    u: Vec<f64>,
-    least: Vec<f64>,
-    whose: Vec<usize>,
-    second: Vec<f64>,
-}
-
-impl View {
-    fn new(costs: &Matrix, members: &[usize], u: &[f64]) -> Self {
-        let m = costs.cols();
-        let (mut least, mut whose, mut second) = (vec![f64::INFINITY; m], vec![0; m], vec![f64::INFINITY; m]);
-        for (place, (&i, u)) in members.iter().zip(u).enumerate() {
-            for (j, &c) in costs.row(i).iter().enumerate() {
-                let w = f64::from(c) - u;
-                if w < least[j] {
-                    second[j] = least[j];
-                    (least[j], whose[j]) = (w, place);
-                } else if w < second[j] {
-                    second[j] = w;
-                }
-            }
-        }
-        Self { u: u.to_vec(), least, whose, second }
-    }
-
-    /// The least without the member at `place`.
-    fn without(&self, place: usize, j: usize) -> f64 {
-        if self.whose[j] == place { self.second[j] } else { self.least[j] }
-    }
-
-    /// What every row adds to the dual at its best y (or at the released code's).
-    fn estimates(&self, state: &State<'_>) -> Vec<f64> {
-        let mut place = vec![usize::MAX; state.costs.rows()];
-        if !state.search.released {
-            state.members.iter().enumerate().for_each(|(p, &i)| place[i] = p);
-        }
-        each_row(state.costs.rows(), |i| {
-            let gaps = state.costs.row(i).iter().enumerate().map(|(j, &c)| f64::from(c) - self.without(place[i], j));
-            self.best(gaps.collect(), state.search.released)
-        })
-    }
-
-    /// Lower bound of the distance with `row` in the place of a member.
-    fn bound(&self, state: &State<'_>, (place, row): (usize, usize)) -> f64 {
-        let (k, m) = (count(self.u.len()), count(self.least.len()));
-        let costs = state.costs.row(row);
-        let gaps = costs.iter().enumerate().map(|(j, &c)| f64::from(c) - self.without(place, j)).collect();
-        let rest: f64 = (0..self.least.len()).map(|j| self.without(place, j)).sum();
-        let kept: f64 = self.u.iter().enumerate().filter(|u| u.0 != place).map(|u| u.1).sum();
-        kept / k + rest / m + self.best(gaps, false)
-    }
-
-    /// `y / k + mean_j min(gap_j - y, 0)` at the `ceil(m / k)`-th smallest gap, or largest.
-    fn best(&self, mut gaps: Vec<f64>, largest: bool) -> f64 {
-        let (k, m) = (self.u.len(), gaps.len());
-        let rank = m.div_ceil(k) - 1;
-        let at = if largest { m - 1 - rank } else { rank };
-        let (below, &mut y, _) = gaps.select_nth_unstable_by(at, f64::total_cmp);
-        let sum: f64 = ordered(below).iter().map(|gap| gap - y).sum();
-        y / count(k) + sum / count(m)
-    }
-}
-
-/// In rising order, so that the sum does not depend on how the selection left them.
-fn ordered(values: &mut [f64]) -> &[f64] {
-    values.sort_unstable_by(f64::total_cmp);
-    values
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a number of rows as a divisor")]
-const fn count(n: usize) -> f64 {
-    n as f64
+fn all_pairs(lists: &Shortlists) -> Vec<(usize, usize)> {
+    lists.inner.iter().flat_map(|&place| lists.outer.iter().map(move |&row| (place, row))).collect()
 }

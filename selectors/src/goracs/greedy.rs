@@ -5,14 +5,13 @@
 //! Where more than n rows are the nearest of some target row, rows are taken until n of them are the nearest taken one of
 //! some target row, and the others dropped. Ties go to the lower row.
 
-use super::cost::Matrix;
-use curate_core::kernels::transport::each_row;
+use crate::distances::Distances;
 use curate_core::{Ctx, Result};
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 
 struct Greedy<'a> {
-    costs: &'a Matrix,
+    costs: &'a Distances<'a>,
     least: Vec<f32>,
     owner: Vec<usize>,
     owned: Vec<usize>,
@@ -21,7 +20,7 @@ struct Greedy<'a> {
 }
 
 /// `n` rows, in the order taken.
-pub(super) fn start(costs: &Matrix, n: usize, ctx: &Ctx) -> Result<Vec<usize>> {
+pub(super) fn start(costs: &Distances<'_>, n: usize, ctx: &Ctx) -> Result<Vec<usize>> {
     let mut greedy = Greedy::new(costs);
     let enough = nearest(costs).len() <= n;
     let mut heap: BinaryHeap<(u64, Reverse<usize>, usize)> = greedy.bounds().collect();
@@ -42,23 +41,25 @@ pub(super) fn start(costs: &Matrix, n: usize, ctx: &Ctx) -> Result<Vec<usize>> {
 }
 
 /// The rows that are the nearest of some target row.
-fn nearest(costs: &Matrix) -> BTreeSet<usize> {
+fn nearest(costs: &Distances<'_>) -> BTreeSet<usize> {
     let mut best = vec![(f32::INFINITY, 0); costs.cols()];
     for i in 0..costs.rows() {
-        for (best, &c) in best.iter_mut().zip(costs.row(i)) {
-            if c < best.0 {
-                *best = (c, i);
+        costs.at(i, |row| {
+            for (best, &c) in best.iter_mut().zip(row) {
+                if c < best.0 {
+                    *best = (c, i);
+                }
             }
-        }
+        });
     }
     best.into_iter().map(|b| b.1).collect()
 }
 
 impl<'a> Greedy<'a> {
     /// With the first row taken.
-    fn new(costs: &'a Matrix) -> Self {
+    fn new(costs: &'a Distances<'a>) -> Self {
         let (n, m) = (costs.rows(), costs.cols());
-        let sums = each_row(n, |i| costs.row(i).iter().map(|&c| f64::from(c)).sum::<f64>());
+        let sums = costs.each(|row| row.iter().map(|&c| f64::from(c)).sum::<f64>());
         let first = (0..n).min_by(|&a, &b| sums[a].total_cmp(&sums[b])).unwrap_or(0);
         let mut greedy = Self {
             costs,
@@ -73,19 +74,29 @@ impl<'a> Greedy<'a> {
     }
 
     fn bounds(&self) -> impl Iterator<Item = (u64, Reverse<usize>, usize)> + use<> {
-        let gains = each_row(self.costs.rows(), |i| self.gain(i).to_bits());
+        let gains = self.costs.each(|row| self.drop(row).to_bits());
         let first = self.picks[0];
         gains.into_iter().enumerate().filter(move |g| g.0 != first).map(|(i, bits)| (bits, Reverse(i), 1))
     }
 
     /// By how much row `i` would lower the sum of least costs.
     fn gain(&self, i: usize) -> f64 {
+        self.costs.at(i, |row| self.drop(row))
+    }
+
+    fn drop(&self, row: &[f32]) -> f64 {
         let drop = |(&least, &c): (&f32, &f32)| f64::from((least - c).max(0.0));
-        self.least.iter().zip(self.costs.row(i)).map(drop).sum::<f64>() + 0.0
+        self.least.iter().zip(row).map(drop).sum::<f64>() + 0.0
     }
 
     fn take(&mut self, row: usize) {
-        for (j, &c) in self.costs.row(row).iter().enumerate() {
+        let costs = self.costs;
+        costs.at(row, |costs| self.own(row, costs));
+        self.picks.push(row);
+    }
+
+    fn own(&mut self, row: usize, costs: &[f32]) {
+        for (j, &c) in costs.iter().enumerate() {
             if c < self.least[j] {
                 if let Some(count) = self.owned.get_mut(self.owner[j]) {
                     *count -= 1;
@@ -97,7 +108,6 @@ impl<'a> Greedy<'a> {
                 self.owners += usize::from(self.owned[row] == 1);
             }
         }
-        self.picks.push(row);
     }
 
     /// Exactly `n` rows: those taken, or those of them that own a target row, filled up with others, the lowest first.

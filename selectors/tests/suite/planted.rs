@@ -18,7 +18,15 @@ fn planted() -> Vec<Row> {
         for i in 0..size {
             let mut rng = stream((cluster * 10_000 + i) as u64);
             let vector = (0..DIM).map(|t| if t == cluster { 10.0 } else { 0.0 } + rng.uniform() as f32 - 0.5).collect();
-            rows.push(Row { id: rng.bits() >> 1, vector, quality: 0.0, chars: 10, tokens: 3, cluster: cluster as u32 });
+            rows.push(Row {
+                id: rng.bits() >> 1,
+                vector,
+                quality: 0.0,
+                chars: 10,
+                tokens: 3,
+                cluster: cluster as u32,
+                numbers: [0.0; 5],
+            });
         }
     }
     rows.sort_by_key(|row| row.id);

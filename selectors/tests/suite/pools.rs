@@ -1,6 +1,6 @@
 //! Pools of every shape, and every registered method in every mode.
 
-use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, UInt32Array, UInt64Array};
+use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, StringArray, UInt32Array, UInt64Array};
 use arrow::datatypes::{DataType, Field};
 use curate_core::{Cancel, ChunkSource, Column, Ctx, Entry, Pool, Result, params_table};
 use serde_json::{Map, Value, json};
@@ -18,7 +18,12 @@ pub(crate) struct Row {
     pub(crate) chars: u32,
     pub(crate) tokens: u32,
     pub(crate) cluster: u32,
+    /// Values of [`NUMBERS`].
+    pub(crate) numbers: [f32; 5],
 }
+
+/// Scores and signals that methods ask for by name.
+const NUMBERS: [&str; 5] = ["signal.loss", "score.ifd", "score.instructmining", "score.influence", "score.effort"];
 
 /// `n` rows in four loose groups; ids have gaps, every tenth row repeats the vector of the row before.
 pub(crate) fn rows(n: usize, seed: u64) -> Vec<Row> {
@@ -39,6 +44,7 @@ pub(crate) fn rows(n: usize, seed: u64) -> Vec<Row> {
             chars: rng.below(500) as u32,
             tokens: 1 + rng.below(50) as u32,
             cluster: [2, 40, 41, 7][group as usize],
+            numbers: std::array::from_fn(|_| (rng.uniform() * 2.0) as f32),
         });
     }
     rows
@@ -59,15 +65,21 @@ pub(crate) fn batch(rows: &[Row]) -> RecordBatch {
     let vectors = FixedSizeListArray::new(item, DIM as i32, Arc::new(Float32Array::from(values)), None);
     let counts = |of: fn(&Row) -> u32| Arc::new(rows.iter().map(|r| Some(of(r))).collect::<UInt32Array>()) as ArrayRef;
     let quality = Float32Array::from(rows.iter().map(|r| r.quality).collect::<Vec<f32>>());
-    let columns: [(&str, ArrayRef); 6] = [
+    let words = rows.iter().map(|r| format!("a text of {} and {} words", r.cluster, r.chars % 7));
+    let columns: [(&str, ArrayRef); 7] = [
         ("row", Arc::new(UInt64Array::from(rows.iter().map(|r| r.id).collect::<Vec<u64>>()))),
         ("embedding", Arc::new(vectors)),
         ("score.quality", Arc::new(quality)),
         ("chars", counts(|r| r.chars)),
         ("tokens", counts(|r| r.tokens)),
         ("cluster", counts(|r| r.cluster)),
+        ("text", Arc::new(words.map(Some).collect::<StringArray>())),
     ];
-    RecordBatch::try_from_iter(columns).unwrap()
+    let numbers = NUMBERS.iter().enumerate().map(|(i, name)| {
+        let values = rows.iter().map(|r| r.numbers[i]).collect::<Vec<f32>>();
+        (*name, Arc::new(Float32Array::from(values)) as ArrayRef)
+    });
+    RecordBatch::try_from_iter(columns.into_iter().chain(numbers)).unwrap()
 }
 
 /// The rows as one chunk in memory.
@@ -181,7 +193,10 @@ pub(crate) fn poison(rows: &mut [Row], column: &Column, at: usize) -> bool {
     match column.as_str() {
         "embedding" => rows[at].vector[DIM - 1] = f32::NAN,
         "score.quality" => rows[at].quality = f32::NAN,
-        _ => return false,
+        name => match NUMBERS.iter().position(|number| *number == name) {
+            Some(i) => rows[at].numbers[i] = f32::NAN,
+            None => return false,
+        },
     }
     true
 }

@@ -150,6 +150,23 @@ fn a_planted_target_is_found() {
     }
 }
 
+/// Little memory: distances are made anew, the choice is the same; and most rows are ruled out by a bound.
+#[test]
+fn goracs_goes_on_where_the_distances_do_not_fit() {
+    let (all, target) = (pools::pool(&rows(2000, 3)), pools::pool(&rows(37, 4)));
+    let params = json!({"candidates": 5, "exchanges": 12, "lambda": 0.0});
+    let method = find(SELECTORS, "goracs", "method").unwrap().build(params.as_object().unwrap()).unwrap();
+    let choose = |bytes: u64| {
+        let ctx = Ctx::new(1).with_target(target.clone()).with_memory(curate_core::Memory::limited(bytes));
+        method.select(&all, Budget::Rows(30), &ctx).unwrap()
+    };
+    let (roomy, tight) = (choose(1 << 30), choose(100_000));
+    assert_eq!(roomy, tight);
+    let told = |key: &str| roomy.report["parts"][0][key].as_u64().unwrap();
+    assert!(told("exchanges") > 0, "{:?}", roomy.report);
+    assert!(told("rows_measured") < 1970 * (told("exchanges") + 1), "{:?}", roomy.report);
+}
+
 #[test]
 fn a_target_is_needed_and_must_fit() {
     let (pool, target) = (pools::pool(&rows(20, 1)), rows(9, 2));
