@@ -2,11 +2,13 @@
 
 use crate::story::Story;
 use crate::tables;
+use arrow::array::AsArray;
+use arrow::datatypes::Float32Type;
 use curate_datasets::tasks::{NumberTasks, Side, Style, Task, numbers, task_rows};
 use std::fs;
 
 /// Questions such as `max 12 7 = ` with their answers, as a parquet file.
-fn questions(story: &Story, name: &str, rows: usize, side: Side) -> String {
+pub(crate) fn questions(story: &Story, name: &str, rows: usize, side: Side) -> String {
     let tasks = ["max-integer", "digit_max-integer"].map(|name| Task::find(name).expect("a task")).to_vec();
     let options = NumberTasks { tasks, side, digits: 1..=2, ..NumberTasks::default() };
     let items = numbers(rows, &options, 5).expect("questions");
@@ -27,15 +29,16 @@ fn tiny(story: &Story) -> String {
     story.file("tiny/config.json", config.to_string()).replace("/config.json", "")
 }
 
-struct Desk {
-    story: Story,
-    rows: String,
-    model: String,
-    cache: String,
+/// A folder with questions, a configuration of a tiny model, and a cache.
+pub(crate) struct Desk {
+    pub(crate) story: Story,
+    pub(crate) rows: String,
+    pub(crate) model: String,
+    pub(crate) cache: String,
 }
 
 impl Desk {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let story = Story::new();
         let rows = questions(&story, "questions.parquet", 240, Side::Train);
         let model = tiny(&story);
@@ -43,7 +46,7 @@ impl Desk {
         Self { story, rows, model, cache }
     }
 
-    fn train(&self, out: &str, more: &[&str]) -> crate::story::Said {
+    pub(crate) fn train(&self, out: &str, more: &[&str]) -> crate::story::Said {
         let out = self.story.at(out);
         let fixed = ["train", &self.rows, "--model", &self.model, "-o", &out, "--json", "--cache", &self.cache];
         let args: Vec<&str> = fixed.into_iter().chain(more.iter().copied()).collect();
@@ -235,4 +238,13 @@ fn scores_by_texts_vectors_and_a_model() {
     desk.story
         .try_select(&desk.rows, &desk.story.at("x.parquet"), &["--budget", "10", "--quality", "ifd + "])
         .refused("no expression", &[2]);
+    let vectors = desk.story.at("vectors.parquet");
+    let embed = ["embed", &desk.rows, "-o", &vectors, "--cache", &desk.cache, "--overwrite", "--embedder"];
+    desk.story.curate(&[&embed[..], &["lm:last", "--model", &model]].concat()).ok();
+    let batch = tables::read(&vectors);
+    let lists = batch.column_by_name("embedding").expect("vectors").as_fixed_size_list().clone();
+    let length = |i: usize| lists.value(i).as_primitive::<Float32Type>().values().iter().map(|v| v * v).sum::<f32>();
+    assert!((0..240).all(|i| (length(i) - 1.0).abs() < 1e-4));
+    desk.story.curate(&[&embed[..], &["lm:last"]].concat()).refused("no model", &[2]);
+    desk.story.curate(&[&embed[..], &["lm:median", "--model", &model]].concat()).refused("no such vectors", &[2]);
 }
