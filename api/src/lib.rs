@@ -12,6 +12,7 @@ pub mod bench;
 pub mod cache;
 mod choose;
 mod columns;
+mod compare;
 mod explain;
 mod features;
 mod fit_rule;
@@ -21,6 +22,7 @@ mod http_scorer;
 mod inspect;
 mod manifest;
 mod methods;
+mod online;
 mod plan;
 pub mod report;
 mod scores;
@@ -32,6 +34,10 @@ mod weights;
 
 pub use choose::{Chosen, Prepared, choose, prepare};
 pub use columns::{ColumnsDone, cluster, embed, score};
+pub use compare::{
+    ArmDone, BreakEven, CompareDone, ComparePlan, Line as CompareLine, Stat, compare, legend as compare_legend,
+    table as compare_table,
+};
 pub use curate_core::ParamDoc;
 pub use curate_core::{
     Budget, Cancel, Error, Location, Memory, Progress, Result, Room, Snapshot, format_bytes, parse_bytes, report_panics,
@@ -48,7 +54,8 @@ pub use explain::{Explanation, Nearest, explain};
 pub use host::{Host, local, peak_rss_bytes, rss_bytes};
 pub use inspect::{Distribution, Inspection, Sample, inspect};
 pub use manifest::{Cost, Counts, InputRecord, Manifest, OutputRecord, manifest_path, read_manifest, selection_digest};
-pub use methods::{Method, find_method, methods, methods_markdown};
+pub use methods::{Method, OnlineNeeds, find_method, methods, methods_markdown};
+pub use online::{OnlinePlan, OnlineReport};
 pub use plan::{DEFAULT_METHOD, EmbedPlan, OutputPlan, Plan, SelectPlan, Use};
 pub use select::{Forecast, forecast, pretty, select};
 pub use train::forecast as forecast_train;

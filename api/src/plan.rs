@@ -1,5 +1,6 @@
 //! The plan: the one description of a run. Flags, files and HTTP bodies all become this; it is written beside every output.
 
+use crate::online::OnlinePlan;
 use crate::train::TrainPlan;
 use curate_core::{Budget, Error, Result};
 use curate_ingest::InputSpec;
@@ -40,6 +41,9 @@ pub struct Plan {
     pub select: Option<SelectPlan>,
     /// Where the result goes.
     pub output: OutputPlan,
+    /// The method that chooses every batch while the model learns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub online: Option<OnlinePlan>,
     /// The model to train on what was chosen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train: Option<TrainPlan>,
@@ -49,7 +53,7 @@ pub struct Plan {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EmbedPlan {
-    /// `static`, a model folder, a hub id, or `column:NAME`.
+    /// `static`, a model folder, a hub id, `column:NAME`, or `lm:mean` / `lm:last` for hidden states of `model`.
     #[serde(rename = "use")]
     pub name: String,
     /// Cut texts at this many tokens; the model's own limit when absent.

@@ -22,7 +22,7 @@ pub struct Check {
 }
 
 impl Check {
-    fn new(what: impl Into<String>, ok: bool, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(what: impl Into<String>, ok: bool, detail: impl Into<String>) -> Self {
         Self { what: what.into(), ok, detail: if ok { String::new() } else { detail.into() } }
     }
 }
@@ -32,6 +32,9 @@ impl Check {
 /// # Errors
 /// What reading the manifest or replaying gives. A difference is not an error here: it is a failed [`Check`].
 pub fn verify(output: &str, host: &Host) -> Result<Vec<Check>> {
+    if crate::online::is_run(output) {
+        return crate::online::verify(output, host);
+    }
     let manifest = read_manifest(output)?;
     let mut checks = check_files(output, &manifest)?;
     checks.extend(host.install(|| replay(&manifest, host))?);

@@ -65,6 +65,8 @@ pub(crate) enum Command {
     Eval(Box<crate::train_args::EvalArgs>),
     /// Compare, scale and combine the weights of a model before and after training
     Weights(crate::weights_args::WeightsArgs),
+    /// Compare methods at equal budget, model, seeds and steps, with random rows as the measure
+    Compare(Box<crate::compare_args::CompareArgs>),
     /// Say what the input is, what would be trained on, and what is wrong with it
     Inspect(Box<InputArgs>),
     /// List the methods, or describe one
@@ -132,12 +134,15 @@ pub(crate) struct InputAndOutput {
     /// Rows of a shard
     #[arg(long)]
     pub shard_rows: Option<usize>,
-    /// static, a model folder, a hub id, or column:NAME
+    /// static, a model folder, a hub id, column:NAME, or lm:mean / lm:last (hidden states of --model)
     #[arg(long)]
     pub embedder: Option<String>,
     /// Cut texts at this many tokens before embedding
     #[arg(long)]
     pub max_tokens: Option<usize>,
+    /// Language model, folder or hub id: what is trained, what says signal.* of rows for scorers such as ifd, and what lm: embeds with
+    #[arg(long)]
+    pub model: Option<String>,
 }
 
 /// `curate select`.
@@ -168,9 +173,6 @@ pub(crate) struct SelectArgs {
     /// server (repeatable)
     #[arg(long)]
     pub score: Vec<String>,
-    /// Language model, folder or hub id: what is trained, and what says signal.* of rows for scorers such as ifd
-    #[arg(long)]
-    pub model: Option<String>,
     /// Leave out the curate_* columns
     #[arg(long)]
     pub plain: bool,
@@ -197,9 +199,6 @@ pub(crate) struct ScoreArgs {
     /// Expression over scorers that becomes score.quality
     #[arg(long)]
     pub quality: Option<String>,
-    /// Model that says signal.* of rows: folder or hub id
-    #[arg(long)]
-    pub model: Option<String>,
 }
 
 impl ScoreArgs {
@@ -209,14 +208,13 @@ impl ScoreArgs {
         layers.push(layer([
             ("score", (!self.score.is_empty()).then(|| scores(&self.score)).transpose()?),
             ("quality", given(self.quality.clone())),
-            ("model", given(self.model.clone())),
         ]));
         Ok(layers)
     }
 }
 
 fn scores(texts: &[String]) -> curate_api::Result<Value> {
-    texts.iter().map(|text| filter(text)).collect::<curate_api::Result<Vec<_>>>().map(Value::Array)
+    texts.iter().map(|text| method(text)).collect::<curate_api::Result<Vec<_>>>().map(Value::Array)
 }
 
 /// `curate cluster`.
@@ -364,7 +362,8 @@ impl InputAndOutput {
             ("overwrite", self.overwrite.then_some(Value::Bool(true))),
             ("shard_rows", given(self.shard_rows)),
         ]);
-        Ok(vec![self.input.layer()?, layer([("embed", Some(embed)), ("output", Some(output))])])
+        let model = given(self.model.clone());
+        Ok(vec![self.input.layer()?, layer([("embed", Some(embed)), ("output", Some(output)), ("model", model)])])
     }
 }
 
@@ -374,7 +373,7 @@ impl SelectArgs {
         let mut select = params(&self.set)?;
         select.extend(given(self.method.clone()).map(|m| ("use".to_owned(), m)));
         select.extend(given(self.budget.clone()).map(|b| ("budget".to_owned(), b)));
-        let filters = self.filter.iter().map(|f| filter(f)).collect::<curate_api::Result<Vec<_>>>()?;
+        let filters = self.filter.iter().map(|f| method(f)).collect::<curate_api::Result<Vec<_>>>()?;
         let mut layers = self.io.layers()?;
         layers.push(layer([
             ("select", (!select.is_empty()).then_some(Value::Object(select))),
@@ -382,7 +381,6 @@ impl SelectArgs {
             ("quality", given(self.quality.clone())),
             ("target", (!self.target.is_empty()).then(|| json!(self.target))),
             ("score", (!self.score.is_empty()).then(|| scores(&self.score)).transpose()?),
-            ("model", given(self.model.clone())),
             (
                 "output",
                 Some(layer([
@@ -396,7 +394,7 @@ impl SelectArgs {
 }
 
 /// `name` or `name:key=value,key=value`; a value `@FILE` is read from there.
-fn filter(text: &str) -> curate_api::Result<Value> {
+pub(crate) fn method(text: &str) -> curate_api::Result<Value> {
     let (name, rest) = text.split_once(':').unwrap_or((text, ""));
     let set: Vec<String> = rest.split(',').filter(|p| !p.is_empty()).map(str::to_owned).collect();
     let mut body = params(&set)?;

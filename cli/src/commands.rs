@@ -4,7 +4,7 @@ use crate::args::{BenchArgs, CacheAction, Cli, Command, Machine, MethodsArgs, Ru
 use crate::inspect_view::{Paint, inspection};
 use crate::progress::Display;
 use crate::train_args::TrainArgs;
-use crate::{train_view, view, weights_view};
+use crate::{compare_view, train_view, view, weights_view};
 use clap::CommandFactory;
 use curate_api::{Error, Host, HubOptions, Manifest, Memory, Plan, Progress, Result, cache::Cache};
 use serde::Serialize;
@@ -61,6 +61,11 @@ fn work(command: Command, session: &Session) -> Result<ExitCode> {
         Command::Weights(args) => {
             let (value, words) = session.shown(|host| weights_view::run(&args.tool, host))?;
             session.say(&value, || words)
+        }
+        Command::Compare(args) => {
+            let (plan, wanted) = (plan(args.train.layers()?)?, args.plan()?);
+            let done = session.shown(|host| curate_api::compare(&plan, &wanted, host))?;
+            session.say(&done, || compare_view::compared(&done))
         }
         Command::Inspect(args) => {
             let plan = plan(vec![args.layer()?])?;
@@ -193,6 +198,9 @@ fn train(args: &TrainArgs, session: &Session) -> Result<ExitCode> {
     if args.options {
         let options = curate_api::train_options();
         return session.say(&options, || view::parameters(&options).join("\n"));
+    }
+    if args.candidates.is_some() && args.online.is_none() {
+        return Err(Error::usage("flag/online", "--candidates belongs to --online").hint("add --online METHOD"));
     }
     let mut layers: Vec<Value> = args.select.config.as_deref().map(read_plan).transpose()?.into_iter().collect();
     layers.extend(args.layers()?);

@@ -4,6 +4,8 @@
 
 mod args;
 mod commands;
+mod compare_args;
+mod compare_view;
 mod error;
 mod fit_rule;
 mod inspect_view;

@@ -1,6 +1,6 @@
 //! The flags of `curate train` and `curate eval`.
 
-use crate::args::{InputArgs, SelectArgs, given, layer, pairs, typed};
+use crate::args::{InputArgs, SelectArgs, given, layer, pairs, params, typed};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 #[command(
     after_help = "Examples:\n  curate train picks.parquet --model FOLDER -o run --lora 8 --learning-rate 2e-4\n  \
     curate train corpus/*.parquet --budget 5% --model FOLDER -o run --learning-rate 1e-5 --eval held-out.parquet\n  \
+    curate train corpus/*.parquet --online uds --candidates 64 --batch-size 8 --model FOLDER -o run --learning-rate 1e-5\n  \
     curate train --options                    every training option with its meaning"
 )]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
@@ -16,6 +17,22 @@ pub(crate) struct TrainArgs {
     /// What to train on; with --budget, what to choose from. -o names the folder for checkpoints, log and model.
     #[command(flatten)]
     pub select: SelectArgs,
+    /// Choose every batch while the model learns, by this method (see curate methods); --set are its parameters
+    #[arg(long, value_name = "METHOD")]
+    pub online: Option<String>,
+    /// Candidates a step, from which --online chooses --batch-size rows [default: eight for each]
+    #[arg(long)]
+    pub candidates: Option<usize>,
+    /// With --online: draw --budget in so many rounds, train and score after each
+    #[arg(long, requires = "online")]
+    pub rounds: Option<usize>,
+    /// With --rounds: begin every round with the base model, and train it on all rows drawn so far
+    #[arg(long, requires = "rounds")]
+    pub restart: bool,
+    /// Let the model answer the rows and learn from what a rule says of its answers; options as -O grpo.num_generations=8,
+    /// the rule as -O grpo.judge=number; prompts are chosen by --online [default: mopps]
+    #[arg(long)]
+    pub grpo: bool,
     /// Begin with random weights of the model folder's config.json; its tokenizer is learned when missing
     #[arg(long)]
     pub from_scratch: bool,
@@ -67,13 +84,14 @@ impl TrainArgs {
     /// The layers these flags make.
     pub(crate) fn layers(&self) -> curate_api::Result<Vec<Value>> {
         let train = layer([
-            ("model", given(self.select.model.clone())),
+            ("model", given(self.select.io.model.clone())),
             ("out", given(self.select.io.output.clone())),
             ("adapter", given(self.adapter.clone())),
             ("eval", (!self.eval.is_empty()).then(|| json!(self.eval))),
             ("eval_share", given(self.eval_share)),
             ("from_scratch", self.from_scratch.then_some(Value::Bool(true))),
             ("resume", self.resume.then_some(Value::Bool(true))),
+            ("grpo", self.grpo.then(|| json!({}))),
             ("merge", self.merge.then_some(Value::Bool(true))),
             ("learning_rate", given(self.learning_rate)),
             ("num_train_epochs", given(self.epochs)),
@@ -83,9 +101,27 @@ impl TrainArgs {
             ("packing", self.packing.then(|| json!("bfd"))),
             ("tuning", self.lora.map(|r| json!({"lora": {"r": r, "lora_alpha": 2 * r}}))),
         ]);
-        let mut layers = self.select.layers()?;
+        let mut layers = self.chosen()?;
         layers.push(json!({ "train": train }));
         layers.extend(self.options_said()?);
+        Ok(layers)
+    }
+
+    /// The layers that say what is chosen, before training or while the model learns.
+    fn chosen(&self) -> curate_api::Result<Vec<Value>> {
+        let by_default = self.grpo.then(|| "mopps".to_owned());
+        let Some(method) = self.online.clone().or(by_default) else { return self.select.layers() };
+        let mut online = params(&self.select.set)?;
+        online.insert("use".to_owned(), method.into());
+        online.extend(given(self.candidates).map(|candidates| ("candidates".to_owned(), candidates)));
+        let mut select = SelectArgs { set: Vec::new(), ..self.select.clone() };
+        if let Some(rounds) = self.rounds {
+            online.insert("rounds".to_owned(), rounds.into());
+            online.extend(self.restart.then(|| ("restart".to_owned(), true.into())));
+            online.extend(given(select.budget.take()).map(|budget| ("budget".to_owned(), budget)));
+        }
+        let mut layers = select.layers()?;
+        layers.push(json!({ "online": online }));
         Ok(layers)
     }
 

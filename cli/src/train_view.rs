@@ -21,6 +21,18 @@ pub(crate) fn trained(done: &TrainDone) -> String {
     if let Some((first, last)) = ends(&report.losses) {
         lines.push(format!("trained   {} steps{resumed}: loss {first:.4} to {last:.4}", report.steps));
     }
+    if let Some(online) = &done.online {
+        lines.push(format!(
+            "chose     {} rows of {} offered with {}, {} different ones; asking {:.1} s, choosing {:.1} s, training {:.1} s",
+            online.trained_rows,
+            online.offered_rows,
+            online.method,
+            online.distinct_rows,
+            online.probe_s,
+            online.choose_s,
+            online.train_s
+        ));
+    }
     if let Some(loss) = report.eval.as_ref().and_then(curate_api::LossTotal::mean) {
         lines.push(format!("held out  loss {loss:.4}, perplexity {:.2}", loss.exp()));
     }

@@ -132,7 +132,8 @@ fn answers(
     Ok(EvalReport::of(&judged, judge.name()))
 }
 
-fn items(source: &Source, renderer: &Renderer, by: Option<&str>) -> Result<Vec<EvalItem>> {
+/// The questions of a source with their answers.
+pub(crate) fn items(source: &Source, renderer: &Renderer, by: Option<&str>) -> Result<Vec<EvalItem>> {
     let mut items = Vec::new();
     for unit in source.units() {
         let data = source.read(unit, None)?;

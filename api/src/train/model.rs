@@ -62,7 +62,7 @@ pub(super) fn fresh(folder: PathBuf, ctx: &Ctx) -> Result<Loaded> {
 }
 
 /// The model a training plan begins with. A fresh one needs a tokenizer: `learn` makes one where there is none.
-pub(super) fn for_training(
+pub(crate) fn for_training(
     plan: &TrainPlan,
     host: &Host,
     ctx: &Ctx,

@@ -31,6 +31,9 @@ pub struct TrainPlan {
     pub resume: bool,
     /// Add the adapter to the weights at the end, and write a plain model.
     pub merge: bool,
+    /// Learn from the model's own answers, judged by a rule, with these options.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grpo: Option<Map<String, Value>>,
     /// Options of the training itself, as `curate train --help` names them.
     #[serde(flatten)]
     pub params: Map<String, Value>,

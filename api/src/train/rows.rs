@@ -3,9 +3,9 @@
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
 use curate_core::{Column, Ctx, Error, Pool, Result};
-use curate_ingest::{ChatTemplate, Conversation, Format, RenderedChat, Role, Source, UnitData};
+use curate_ingest::{ChatTemplate, Conversation, Format, RenderedChat, Role, Source, Unit, UnitData};
 use curate_trainer::Sequence;
-use curate_trainer::data::{DatasetReport, SequenceOptions, TEXT, sequences, trained_column};
+use curate_trainer::data::{Dataset, DatasetReport, SequenceOptions, TEXT, sequences, trained_column};
 use curate_trainer::tokenizer::TextTokenizer;
 use std::path::Path;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ impl Renderer {
     }
 
     /// What stands before the last answer, and that answer.
-    pub(super) fn question(&self, conversation: &Conversation) -> Result<Option<(String, String)>> {
+    pub(crate) fn question(&self, conversation: &Conversation) -> Result<Option<(String, String)>> {
         let Some(last) = conversation.turns.iter().rposition(|turn| turn.role == Role::Assistant) else {
             return Ok(None);
         };
@@ -85,11 +85,12 @@ pub(crate) fn pool_of(source: &Source, data: &UnitData, renderer: &Renderer) -> 
 }
 
 /// All rows of a source as labelled sequences.
-pub(super) struct Rows<'a> {
-    pub(super) source: &'a Source,
-    pub(super) renderer: &'a Renderer,
-    pub(super) tokenizer: &'a TextTokenizer,
-    pub(super) options: SequenceOptions,
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    pub(crate) source: &'a Source,
+    pub(crate) renderer: &'a Renderer,
+    pub(crate) tokenizer: &'a TextTokenizer,
+    pub(crate) options: SequenceOptions,
 }
 
 impl Rows<'_> {
@@ -97,33 +98,45 @@ impl Rows<'_> {
     ///
     /// # Errors
     /// What reading, rendering and tokenising give; `data/nothing-to-learn` when no row has a label; `cancelled`.
-    pub(super) fn read(&self, ctx: &Ctx) -> Result<(Vec<Sequence>, DatasetReport)> {
+    pub(crate) fn read(&self, ctx: &Ctx) -> Result<(Vec<Sequence>, DatasetReport)> {
+        let mut all = Vec::new();
+        let report = self.each(ctx, |found| all.extend(found))?;
+        Ok((all, report))
+    }
+
+    /// Read, render and tokenise everything, handing on the sequences a unit at a time.
+    ///
+    /// # Errors
+    /// As [`Rows::read`].
+    pub(crate) fn each(&self, ctx: &Ctx, mut take: impl FnMut(Vec<Sequence>)) -> Result<DatasetReport> {
         let ctx = ctx.child("tokenise");
         ctx.progress().set_total(self.source.rows());
-        let (mut all, mut report) = (Vec::new(), DatasetReport::default());
+        let mut report = DatasetReport::default();
         for unit in self.source.units() {
-            let data = self.source.read(unit, None)?;
-            if data.rows.is_empty() {
-                continue;
-            }
-            let pool = pool_of(self.source, &data, self.renderer)?;
-            match sequences(&pool, self.tokenizer, &self.options, &ctx) {
-                Ok(found) => {
-                    all.extend(found.sequences);
-                    add(&mut report, found.report);
-                }
-                // A unit may have nothing to learn; only all of them may not.
-                Err(e) if e.code() == "data/nothing-to-learn" => report.rows += data.rows.len() as u64,
-                Err(e) => return Err(e),
-            }
+            let (pool, found) = self.unit(unit, &ctx)?;
+            report.rows += if found.sequences.is_empty() { pool.rows() as u64 } else { 0 };
+            add(&mut report, found.report);
+            take(found.sequences);
         }
         ctx.progress().finish();
-        if all.is_empty() {
+        if report.kept_rows == 0 {
             let what = format!("none of {} rows has something to learn", report.rows);
             return Err(Error::data("data/nothing-to-learn", what)
                 .hint("look at the rows with --dry-run; raise max_length, or set loss_on=all"));
         }
-        Ok((all, report))
+        Ok(report)
+    }
+
+    /// One unit: its rows as texts, and the sequences they make. A unit may have nothing to learn; only all of them may not.
+    ///
+    /// # Errors
+    /// What reading, rendering and tokenising give; `cancelled`.
+    pub(crate) fn unit(&self, unit: &Unit, ctx: &Ctx) -> Result<(Pool, Dataset)> {
+        let pool = pool_of(self.source, &self.source.read(unit, None)?, self.renderer)?;
+        match sequences(&pool, self.tokenizer, &self.options, ctx) {
+            Err(e) if e.code() == "data/nothing-to-learn" => Ok((pool, Dataset::default())),
+            found => Ok((pool, found?)),
+        }
     }
 }
 

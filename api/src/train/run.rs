@@ -5,6 +5,7 @@ use super::plan::TrainPlan;
 use super::rows::{Renderer, Rows, pool_of};
 use crate::choose::open;
 use crate::host::{Host, peak_rss_bytes};
+use crate::online::OnlineReport;
 use crate::plan::{OutputPlan, Plan};
 use crate::select::pretty;
 use curate_core::{Ctx, Error, Result};
@@ -36,6 +37,9 @@ pub struct TrainDone {
     pub eval_rows: usize,
     /// The training itself.
     pub report: TrainReport,
+    /// What was chosen while the model learned, where it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub online: Option<OnlineReport>,
     /// Folder of the trained model or adapter.
     pub model: String,
     /// Wall seconds of the run.
@@ -92,30 +96,67 @@ pub fn train(plan: &Plan, host: &Host) -> Result<TrainDone> {
     let picked = picked(plan, wanted, host)?;
     host.install(|| {
         let ctx = host.ctx(plan.seed)?;
-        let Ready { mut loaded, config, train, eval, data, .. } = ready(&picked, wanted, host, &ctx)?;
-        let out = PathBuf::from(&wanted.out);
-        let trainer = Trainer {
-            config: config.clone(),
-            train: &train,
-            eval: &eval,
-            out: Some(out.clone()),
-            base: Some(loaded.folder.clone()),
-            resume: wanted.resume,
-            plan: String::new(),
+        let trained = match (&plan.online, &wanted.grpo) {
+            (Some(online), None) => crate::online::train(&picked, online, wanted, host, &ctx)?,
+            (Some(online), Some(_)) => crate::online::train_grpo(&picked, online, wanted, host, &ctx)?,
+            (None, Some(_)) => return Err(no_method()),
+            (None, None) => over_fixed_rows(&picked, wanted, host, &ctx)?,
         };
-        let training = Instant::now();
-        let report = trainer.run(&mut loaded.model, &ctx)?;
-        let training_seconds = training.elapsed().as_secs_f64();
+        let Trained { mut loaded, config, data, eval_rows, report, online, training_seconds } = trained;
         let model = save(wanted, &config, &mut loaded)?;
-        let (seconds, eval_rows) = (started.elapsed().as_secs_f64(), eval.len());
+        let seconds = started.elapsed().as_secs_f64();
         let curate = env!("CARGO_PKG_VERSION").to_owned();
-        let peak_rss_bytes = peak_rss_bytes();
-        let plan = plan.clone();
-        let done =
-            TrainDone { curate, plan, data, eval_rows, report, model, seconds, training_seconds, peak_rss_bytes };
-        curate_ingest::write_atomic(&out.join("curate.json"), &pretty(&done)?)?;
+        let (plan, peak_rss_bytes) = (plan.clone(), peak_rss_bytes());
+        let done = TrainDone {
+            curate,
+            plan,
+            data,
+            eval_rows,
+            report,
+            online,
+            model,
+            seconds,
+            training_seconds,
+            peak_rss_bytes,
+        };
+        curate_ingest::write_atomic(&Path::new(&wanted.out).join("curate.json"), &pretty(&done)?)?;
         Ok(done)
     })
+}
+
+fn no_method() -> Error {
+    Error::usage("grpo/method", "nobody is named who chooses the prompts")
+        .hint("add --online mopps, or --online random-k")
+}
+
+/// A trained model and how it came about.
+pub(crate) struct Trained {
+    pub(crate) loaded: Loaded,
+    pub(crate) config: SftConfig,
+    pub(crate) data: DatasetReport,
+    pub(crate) eval_rows: usize,
+    pub(crate) report: TrainReport,
+    pub(crate) online: Option<OnlineReport>,
+    /// Seconds of steps, evaluations and checkpoints.
+    pub(crate) training_seconds: f64,
+}
+
+/// Train on all rows, in shuffled epochs.
+fn over_fixed_rows(plan: &Plan, wanted: &TrainPlan, host: &Host, ctx: &Ctx) -> Result<Trained> {
+    let Ready { mut loaded, config, train, eval, data, .. } = ready(plan, wanted, host, ctx)?;
+    let trainer = Trainer {
+        config: config.clone(),
+        train: &train,
+        eval: &eval,
+        out: Some(PathBuf::from(&wanted.out)),
+        base: Some(loaded.folder.clone()),
+        resume: wanted.resume,
+        plan: String::new(),
+    };
+    let started = Instant::now();
+    let report = trainer.run(&mut loaded.model, ctx)?;
+    let training_seconds = started.elapsed().as_secs_f64();
+    Ok(Trained { loaded, config, data, eval_rows: eval.len(), report, online: None, training_seconds })
 }
 
 /// Look at the rows and the memory a run would take; nothing is trained or written.
@@ -148,10 +189,19 @@ fn picked(plan: &Plan, wanted: &TrainPlan, host: &Host) -> Result<Plan> {
     }
     let path = Path::new(&wanted.out).join("picks.parquet").to_string_lossy().into_owned();
     let output =
-        OutputPlan { path: path.clone(), overwrite: true, report: plan.output.report.clone(), ..OutputPlan::default() };
+        OutputPlan { path, overwrite: true, report: plan.output.report.clone(), ..OutputPlan::default() };
     crate::select::select(&Plan { output, train: None, ..plan.clone() }, host)?;
+    Ok(picked_already(plan, Path::new(&wanted.out)))
+}
+
+/// The same plan over the rows that its selection left in a folder.
+pub(crate) fn picked_already(plan: &Plan, out: &Path) -> Plan {
+    if plan.select.is_none() {
+        return plan.clone();
+    }
+    let path = out.join("picks.parquet").to_string_lossy().into_owned();
     let input = InputSpec { paths: vec![path], where_: None, ..plan.input.clone() };
-    Ok(Plan { input, ..plan.clone() })
+    Plan { input, ..plan.clone() }
 }
 
 fn ready(plan: &Plan, wanted: &TrainPlan, host: &Host, ctx: &Ctx) -> Result<Ready> {
@@ -181,11 +231,15 @@ fn hold_out(train: &mut Vec<Sequence>, share: f64, ctx: &Ctx) -> Result<Vec<Sequ
     let lot = ctx.stream("held out");
     let (held, kept): (Vec<_>, Vec<_>) = std::mem::take(train).into_iter().partition(|s| lot(s.row).uniform() < share);
     if held.is_empty() || kept.is_empty() {
-        return Err(Error::usage("train/eval-share", format!("a share of {share} leaves one side without rows"))
-            .hint("name rows to judge by with --eval, or take another share"));
+        return Err(empty_side(share));
     }
     *train = kept;
     Ok(held)
+}
+
+pub(crate) fn empty_side(share: f64) -> Error {
+    Error::usage("train/eval-share", format!("a share of {share} leaves one side without rows"))
+        .hint("name rows to judge by with --eval, or take another share")
 }
 
 fn samples(rows: &Rows<'_>) -> Result<Vec<Sample>> {
@@ -195,7 +249,7 @@ fn samples(rows: &Rows<'_>) -> Result<Vec<Sample>> {
 }
 
 /// A byte-level BPE vocabulary of the size the configuration asks for, from the first rows.
-fn learn_tokenizer(source: &Source, model: &Config, ctx: &Ctx) -> Result<Vec<u8>> {
+pub(crate) fn learn_tokenizer(source: &Source, model: &Config, ctx: &Ctx) -> Result<Vec<u8>> {
     let ctx = ctx.child("learn tokenizer");
     let (mut texts, mut bytes) = (Vec::new(), 0);
     for unit in source.units() {

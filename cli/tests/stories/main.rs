@@ -1,5 +1,6 @@
 //! Stories through the built binary: what a user types, and what must come of it.
 
+mod compare;
 mod fit_rule;
 mod http_scorer;
 mod hub;
@@ -8,6 +9,7 @@ mod interrupted;
 mod killed;
 mod memory;
 mod methods;
+mod online;
 mod outputs;
 mod refusals;
 mod report;

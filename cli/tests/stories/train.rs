@@ -2,6 +2,8 @@
 
 use crate::story::Story;
 use crate::tables;
+use arrow::array::AsArray;
+use arrow::datatypes::Float32Type;
 use curate_datasets::tasks::{NumberTasks, Side, Style, Task, numbers, task_rows};
 use std::fs;
 
@@ -27,6 +29,7 @@ fn tiny(story: &Story) -> String {
     story.file("tiny/config.json", config.to_string()).replace("/config.json", "")
 }
 
+/// A folder with questions, a configuration of a tiny model, and a cache.
 pub(crate) struct Desk {
     pub(crate) story: Story,
     pub(crate) rows: String,
@@ -236,4 +239,13 @@ fn scores_by_texts_vectors_and_a_model() {
     desk.story
         .try_select(&desk.rows, &desk.story.at("x.parquet"), &["--budget", "10", "--quality", "ifd + "])
         .refused("no expression", &[2]);
+    let vectors = desk.story.at("vectors.parquet");
+    let embed = ["embed", &desk.rows, "-o", &vectors, "--cache", &desk.cache, "--overwrite", "--embedder"];
+    desk.story.curate(&[&embed[..], &["lm:last", "--model", &model]].concat()).ok();
+    let batch = tables::read(&vectors);
+    let lists = batch.column_by_name("embedding").expect("vectors").as_fixed_size_list().clone();
+    let length = |i: usize| lists.value(i).as_primitive::<Float32Type>().values().iter().map(|v| v * v).sum::<f32>();
+    assert!((0..240).all(|i| (length(i) - 1.0).abs() < 1e-4));
+    desk.story.curate(&[&embed[..], &["lm:last"]].concat()).refused("no model", &[2]);
+    desk.story.curate(&[&embed[..], &["lm:median", "--model", &model]].concat()).refused("no such vectors", &[2]);
 }

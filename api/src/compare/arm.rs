@@ -1,0 +1,233 @@
+//! One arm: one method with one seed, chosen, trained, judged. A finished arm is kept in its folder and not run again.
+
+use super::base::Base;
+use super::plan::{ComparePlan, label, slug};
+use crate::cache::Cache;
+use crate::choose::prepare;
+use crate::host::Host;
+use crate::online::OnlinePlan;
+use crate::plan::{OutputPlan, Plan, SelectPlan, Use};
+use crate::select::pretty;
+use crate::train::{EvalPlan, TrainDone, TrainPlan, judge, picked_already};
+use curate_core::{Error, Result};
+use curate_ingest::InputSpec;
+use curate_selectors::SELECTORS;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+/// What an arm came to.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ArmDone {
+    /// Method with its parameters.
+    pub method: String,
+    /// Seed.
+    pub seed: u64,
+    /// Whether every batch was chosen while the model learned.
+    pub online: bool,
+    /// Different rows trained on, or chosen to be trained on.
+    pub rows: u64,
+    /// Steps made.
+    pub steps: u64,
+    /// Tokens trained on.
+    pub tokens: u64,
+    /// Loss on the rows to judge by.
+    pub loss: f64,
+    /// Share of right answers, where the models were asked.
+    pub exact: Option<f64>,
+    /// Loss on the rows to judge by, along the way: step and loss.
+    pub curve: Vec<(u64, f64)>,
+    /// Seconds of choosing, what it reads included.
+    pub select_s: f64,
+    /// Seconds of training.
+    pub train_s: f64,
+    /// Operations of the model for choosing.
+    pub select_flop: f64,
+    /// Operations of the model for training.
+    pub train_flop: f64,
+    /// Digest of all that decides the arm.
+    pub digest: String,
+}
+
+/// An arm to be run.
+pub(super) struct Arm<'a> {
+    pub(super) base: &'a Base,
+    pub(super) wanted: &'a ComparePlan,
+    pub(super) method: &'a Use,
+    pub(super) seed: u64,
+}
+
+/// Seconds and operations of choosing.
+type Cost = (f64, f64);
+
+impl Arm<'_> {
+    fn folder(&self, of: &str) -> PathBuf {
+        Path::new(&self.base.train.out).join(of).join(slug(&label(self.method)))
+    }
+
+    /// Digest of all that decides the arm.
+    fn digest(&self) -> String {
+        let train = TrainPlan { out: String::new(), resume: false, ..self.base.train.clone() };
+        let own = json!([self.method, self.seed, self.wanted.budget, self.wanted.candidates, self.base.plan, train]);
+        blake3::hash(format!("{} {own}", self.base.digest).as_bytes()).to_hex().to_string()
+    }
+
+    /// The arm as it was finished earlier; else run it.
+    ///
+    /// # Errors
+    /// What choosing, training and judging give.
+    pub(super) fn done(&self, host: &Host) -> Result<ArmDone> {
+        let folder = self.folder("arms").join(format!("seed-{}", self.seed));
+        let (path, digest) = (folder.join("arm.json"), self.digest());
+        let kept: Option<ArmDone> = std::fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        if let Some(kept) = kept.filter(|kept| kept.digest == digest) {
+            return Ok(kept);
+        }
+        let begun = folder.join("arm.begun");
+        if std::fs::read_to_string(&begun).ok().as_deref() != Some(&digest) {
+            remove(&folder)?;
+            std::fs::create_dir_all(&folder)?;
+            curate_ingest::write_atomic(&begun, digest.as_bytes())?;
+        }
+        let done = ArmDone { digest, ..self.run(&folder, host)? };
+        curate_ingest::write_atomic(&path, &pretty(&done)?)?;
+        if !self.wanted.keep_models {
+            clean(&folder)?;
+        }
+        Ok(done)
+    }
+
+    fn run(&self, folder: &Path, host: &Host) -> Result<ArmDone> {
+        let train = TrainPlan { out: folder.to_string_lossy().into_owned(), resume: true, ..self.base.train.clone() };
+        let selector = SELECTORS.iter().find(|entry| entry.info.name == self.method.name);
+        let selector = selector.map(|entry| entry.build(&self.method.params)).transpose()?;
+        let online = selector.is_none();
+        let mut plan = Plan { seed: self.seed, ..self.base.plan.clone() };
+        if selector.is_some_and(|selector| selector.target_needs().is_empty()) {
+            plan.target.clear();
+        }
+        let ((rows, cost), plan) = if online {
+            let plan = Plan { online: Some(self.online_plan()), train: Some(train), ..plan };
+            ((0, (0.0, 0.0)), plan)
+        } else {
+            let plan = Plan { select: Some(self.select_plan()), ..plan };
+            let chosen = self.select(&plan, folder, host)?;
+            (chosen, Plan { select: None, train: Some(train), ..picked_already(&plan, folder) })
+        };
+        let trained = crate::train::train(&plan, &host.part("train"))?;
+        let exact = self.ask(&trained, &host.part("judge"))?;
+        self.report(&trained, folder, (rows, cost, exact))
+    }
+
+    fn online_plan(&self) -> OnlinePlan {
+        let mut value = json!({"use": self.method.name, "candidates": self.wanted.candidates});
+        if let Some(map) = value.as_object_mut() {
+            map.extend(self.method.params.clone());
+            map.retain(|_, value| !value.is_null());
+        }
+        serde_json::from_value(value).unwrap_or_default()
+    }
+
+    fn select_plan(&self) -> SelectPlan {
+        SelectPlan { name: self.method.name.clone(), budget: self.wanted.budget, params: self.method.params.clone() }
+    }
+
+    /// Choose into `picks.parquet`. Each method has a cache of its own, so that the first seed shows what the method costs by
+    /// itself.
+    fn select(&self, plan: &Plan, folder: &Path, host: &Host) -> Result<(u64, Cost)> {
+        let path = folder.join("picks.parquet").to_string_lossy().into_owned();
+        let output = OutputPlan { path, overwrite: true, ..OutputPlan::default() };
+        let plan = Plan { output, ..plan.clone() };
+        let host = Host { cache: Cache::open(&self.folder("cache"))?, ..host.part("choose") };
+        let asked = host.install(|| {
+            let prepared = prepare(&plan, &host, &host.ctx(plan.seed)?)?;
+            Ok(prepared.want.signals.as_ref().map(|signals| signals.columns.clone()).unwrap_or_default())
+        })?;
+        let passes = f64::from(u8::from(!asked.is_empty()))
+            + f64::from(u8::from(asked.iter().any(|c| c.as_str() == "signal.loss_alone")))
+            + f64::from(u8::from(asked.iter().any(|c| c.as_str() == "signal.grad_norm")));
+        let manifest = crate::select::select(&plan, &host)?;
+        let flop = passes * self.base.forward_flop * self.base.tokens as f64;
+        Ok((manifest.counts.selected_rows, (manifest.cost.seconds, flop)))
+    }
+
+    /// Let the model answer the questions, where that is asked for.
+    fn ask(&self, trained: &TrainDone, host: &Host) -> Result<Option<f64>> {
+        let Some(rule) = self.wanted.judge else { return Ok(None) };
+        let adapter = trained.model.ends_with("adapter");
+        let base = self.base.train.model.clone();
+        let config = self.base.train.sft()?;
+        let asked = EvalPlan {
+            model: if adapter { base } else { trained.model.clone() },
+            adapter: adapter.then(|| trained.model.clone()),
+            judge: Some(rule),
+            max_new_tokens: self.wanted.max_new_tokens,
+            max_length: config.max_length,
+            batch_size: config.batch_size,
+            ..EvalPlan::default()
+        };
+        let input = InputSpec { paths: self.base.train.eval.clone(), where_: None, ..self.base.plan.input.clone() };
+        let done = judge(&Plan { input, ..self.base.plan.clone() }, &asked, host)?;
+        let mut lines = done.report.measures.iter().filter(|m| m.metric == rule.name());
+        let found = lines.clone().find(|m| m.task.is_empty() && m.group.is_empty()).or_else(|| lines.next());
+        Ok(found.map(|m| m.value))
+    }
+
+    fn report(&self, trained: &TrainDone, folder: &Path, of: (u64, Cost, Option<f64>)) -> Result<ArmDone> {
+        let (rows, (mut select_s, mut select_flop), exact) = of;
+        let report = &trained.report;
+        let Some(loss) = report.eval.as_ref().and_then(curate_trainer::eval::LossTotal::mean) else {
+            return Err(Error::data("compare/eval", "the rows to judge by have nothing to judge")
+                .hint("look at them with 'curate inspect'"));
+        };
+        let (curve, rows, train_s) = match &trained.online {
+            Some(online) => {
+                select_s = online.probe_s + online.choose_s;
+                select_flop = online.probed_tokens as f64 * self.base.forward_flop;
+                (online.evals.clone(), online.distinct_rows, online.train_s)
+            }
+            None => (curve(folder)?, rows, trained.seconds),
+        };
+        Ok(ArmDone {
+            method: label(self.method),
+            seed: self.seed,
+            online: trained.online.is_some(),
+            rows,
+            steps: report.steps,
+            tokens: report.tokens,
+            loss,
+            exact,
+            curve,
+            select_s,
+            train_s,
+            select_flop,
+            train_flop: report.tokens as f64 * self.base.train_flop,
+            digest: String::new(),
+        })
+    }
+}
+
+/// The evaluations in the log of a run over fixed rows.
+fn curve(folder: &Path) -> Result<Vec<(u64, f64)>> {
+    let text = std::fs::read_to_string(folder.join("log.jsonl"))?;
+    let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    Ok(lines.filter_map(|line| Some((line["step"].as_u64()?, line["eval_loss"].as_f64()?))).collect())
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        std::fs::remove_dir_all(folder)?;
+    }
+    Ok(())
+}
+
+/// Remove models and checkpoints; figures, log and picks stay.
+fn clean(folder: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            std::fs::remove_dir_all(path)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,26 @@
+//! Online selection: every batch is chosen while the model learns. Candidates come from the input in seeded order, the method
+//! chooses, the learner learns, the method hears what came of it; all is logged, and a stopped run goes on to the bit.
+
+mod checkpoint;
+mod columns;
+mod examples;
+mod grpo;
+mod log;
+mod method;
+mod plan;
+mod pupil;
+mod ready;
+mod report;
+mod rounds;
+mod run;
+mod session;
+mod state;
+mod stream;
+mod verify;
+
+pub(crate) use grpo::train as train_grpo;
+pub use plan::OnlinePlan;
+pub use report::OnlineReport;
+pub(crate) use run::train;
+pub(crate) use stream::lot;
+pub(crate) use verify::{is_run, verify};
