@@ -11,6 +11,7 @@ use arrow::array::{Array, ArrayRef, AsArray, Float32Array, RecordBatch};
 use arrow::datatypes::{Field, Float32Type, Schema};
 use curate_core::{Column, Ctx, Error, Learner, Pool, Result};
 use curate_ingest::{Source, UnitData};
+use curate_trainer::builtin;
 use curate_trainer::lora::LoraConfig;
 use curate_trainer::sft::{SftConfig, SftLearner, Tuning};
 use curate_trainer::signals::{HiddenEmbedder, HiddenPooling, SIGNALS, SignalOptions};
@@ -37,16 +38,9 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Load the plan's model.
+    /// Load the plan's model, the built-in one where it names none.
     pub(crate) fn open(plan: &Plan, host: &Host, source: &Source, columns: Vec<Column>, ctx: &Ctx) -> Result<Self> {
-        let Some(name) = &plan.model else {
-            let wanted = columns.first().map(ToString::to_string).unwrap_or_default();
-            return Err(Error::usage(
-                "column/missing",
-                format!("{wanted} is what a model says of a row, and no model is named"),
-            )
-            .hint(format!("add --model FOLDER or --model owner/name, or give the input a column '{wanted}'")));
-        };
+        let name = plan.model.as_deref().unwrap_or(builtin::NAME);
         let loaded = load_model(name, None, host, ctx)?;
         let renderer = Renderer::choose(source, &loaded.folder)?;
         let digest = digest(&loaded.folder)?;

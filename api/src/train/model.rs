@@ -4,6 +4,7 @@ use super::plan::TrainPlan;
 use crate::host::Host;
 use curate_core::{Ctx, Error, Location, Result};
 use curate_embed::Hub;
+use curate_trainer::builtin;
 use curate_trainer::lora::load_adapter;
 use curate_trainer::model::{Config, Model};
 use curate_trainer::sft::RestingDtype;
@@ -19,6 +20,9 @@ pub(crate) struct Loaded {
 
 /// The folder that a name means: itself, or a snapshot fetched from the hub.
 pub(crate) fn folder_of(name: &str, host: &Host, ctx: &Ctx) -> Result<PathBuf> {
+    if name == builtin::NAME {
+        return unpacked(host.cache.root());
+    }
     let path = Path::new(name);
     if path.is_dir() {
         return Ok(path.to_owned());
@@ -26,10 +30,27 @@ pub(crate) fn folder_of(name: &str, host: &Host, ctx: &Ctx) -> Result<PathBuf> {
     let (id, revision) = name.split_once('@').unwrap_or((name, "main"));
     let like_an_id = id.split('/').count() == 2 && !name.starts_with(['.', '/', '~']) && !name.contains('\\');
     if !like_an_id {
-        return Err(Error::usage("model/missing", format!("there is no model folder '{name}'"))
-            .hint("name a folder with config.json, tokenizer.json and safetensors, or a hub id such as owner/name"));
+        return Err(Error::usage("model/missing", format!("there is no model folder '{name}'")).hint(
+            "name a folder with config.json, tokenizer.json and safetensors, a hub id such as owner/name, or builtin",
+        ));
     }
     Hub::new(&host.hub)?.fetch_language_model(id, revision, |config| Config::read(config).map(drop), ctx)
+}
+
+/// The built-in model as a folder like any other, laid out in the cache.
+fn unpacked(cache: &Path) -> Result<PathBuf> {
+    let mut hasher = blake3::Hasher::new();
+    for (_, bytes) in builtin::FILES {
+        hasher.update(bytes);
+    }
+    let folder = cache.join("models").join(format!("builtin-{}", &hasher.finalize().to_hex()[..16]));
+    for (name, bytes) in builtin::FILES {
+        let path = folder.join(name);
+        if !std::fs::read(&path).is_ok_and(|found| found == bytes) {
+            curate_ingest::write_atomic(&path, bytes)?;
+        }
+    }
+    Ok(folder)
 }
 
 /// A trained model, with its adapter where one is named.
@@ -90,6 +111,7 @@ pub(crate) fn for_training(
         let tokenizer = learn(&Config::read(&config)?)?;
         curate_ingest::write_atomic(&start.join("config.json"), &text)?;
         curate_ingest::write_atomic(&start.join("tokenizer_config.json"), TOKENIZER_CONFIG)?;
+        curate_ingest::write_atomic(&start.join("generation_config.json"), GENERATION_CONFIG)?;
         // last: the folder is taken for whole once this file is there
         curate_ingest::write_atomic(&start.join("tokenizer.json"), &tokenizer)?;
     }
@@ -99,4 +121,8 @@ pub(crate) fn for_training(
 /// What the tokenizers we learn call the ends of a text.
 const TOKENIZER_CONFIG: &[u8] =
     br#"{"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}
+"#;
+
+/// Generation stops at the end of a text and at the end of a turn: the first and the third special token we learn.
+const GENERATION_CONFIG: &[u8] = br#"{"eos_token_id": [0, 2]}
 "#;

@@ -54,10 +54,10 @@ fn the_rule_is_found_written_and_used() {
     );
     let (out, scorer) = (story.at("out.jsonl"), format!("instructmining:rule=@{rule}"));
     story.curate(&["score", &input, "--score", &scorer, "-o", &out, "--cache", &story.at("cache")]).ok();
-    let scored = std::fs::read_to_string(&out).expect("an output");
+    let answer = std::fs::read_to_string(&out).expect("an output");
     let score = |line: &str| serde_json::from_str::<Value>(line).expect("a row")["score.instructmining"].as_f64();
-    let found: Vec<f64> = scored.lines().filter_map(score).collect();
-    assert!((found[1] - found[0] - 0.75).abs() < 2e-3, "{scored}");
+    let found: Vec<f64> = answer.lines().filter_map(score).collect();
+    assert!((found[1] - found[0] - 0.75).abs() < 2e-3, "{answer}");
 }
 
 #[test]
