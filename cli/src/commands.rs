@@ -199,7 +199,7 @@ fn train(args: &TrainArgs, session: &Session) -> Result<ExitCode> {
         let options = curate_api::train_options();
         return session.say(&options, || view::parameters(&options).join("\n"));
     }
-    if args.candidates.is_some() && args.online.is_none() {
+    if args.candidates.is_some() && args.online.is_none() && !args.grpo {
         return Err(Error::usage("flag/online", "--candidates belongs to --online").hint("add --online METHOD"));
     }
     let mut layers: Vec<Value> = args.select.config.as_deref().map(read_plan).transpose()?.into_iter().collect();

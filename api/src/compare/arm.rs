@@ -184,7 +184,7 @@ impl Arm<'_> {
             Some(online) => {
                 select_s = online.probe_s + online.choose_s;
                 select_flop = online.probed_tokens as f64 * self.base.forward_flop;
-                (online.evals.clone(), online.distinct_rows, online.train_s)
+                (online.evals.clone(), online.distinct_rows, (trained.seconds - select_s).max(0.0))
             }
             None => (curve(folder)?, rows, trained.seconds),
         };

@@ -156,7 +156,7 @@ fn ticks_range(values: impl Iterator<Item = f64>) -> (f64, f64) {
     if !(low.is_finite() && high.is_finite()) {
         return (0.0, 1.0);
     }
-    let room = ((high - low) * 0.08).max(low.abs() * 1e-3).max(1e-6);
+    let room = if high > low { (high - low) * 0.08 } else { (0.1 * low.abs()).max(0.5) };
     (low - room, high + room)
 }
 

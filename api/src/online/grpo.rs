@@ -54,8 +54,7 @@ pub(crate) fn train(plan: &Plan, online: &OnlinePlan, wanted: &TrainPlan, host: 
             .hint("name questions to judge by with --eval FILE"));
     }
     let own = TrainPlan { eval: Vec::new(), ..wanted.clone() };
-    let (mut ready, model) = ready(plan, &own, host, ctx)?;
-    ready.asks = true;
+    let (ready, model) = ready(plan, &own, host, ctx)?;
     let config = config(&ready.config, wanted.grpo.as_ref().unwrap_or(&Map::new()))?;
     let (session, steps) = ready.session(plan, online, host, ctx)?;
     let max_new_tokens = config.max_completion_length;

@@ -62,7 +62,19 @@ pub(super) fn ready(plan: &Plan, wanted: &TrainPlan, host: &Host, ctx: &Ctx) -> 
     }
     let Loaded { model, tokenizer, folder } = loaded;
     Ok((
-        Ready { config, source, renderer, tokenizer, folder, data, eval, rows: count, asks: false, held, options },
+        Ready {
+            config,
+            source,
+            renderer,
+            tokenizer,
+            folder,
+            data,
+            eval,
+            rows: count,
+            asks: wanted.grpo.is_some(),
+            held,
+            options,
+        },
         model,
     ))
 }
