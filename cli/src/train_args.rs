@@ -29,8 +29,8 @@ pub(crate) struct TrainArgs {
     /// With --rounds: begin every round with the base model, and train it on all rows drawn so far
     #[arg(long, requires = "rounds")]
     pub restart: bool,
-    /// Let the model answer the rows and learn from what a rule says of its answers; options as -O grpo.num_generations=8,
-    /// the rule as -O grpo.judge=number; prompts are chosen by --online [default: mopps]
+    /// Let the model answer the rows and learn from what a rule says of its answers; options as `-O grpo.num_generations=8`,
+    /// the rule as `-O grpo.judge=number`; prompts are chosen by --online [default: mopps]
     #[arg(long)]
     pub grpo: bool,
     /// Begin with random weights of the model folder's config.json; its tokenizer is learned when missing

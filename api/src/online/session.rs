@@ -101,7 +101,7 @@ impl<'a> Session<'a> {
         line.choose_s = seconds;
         let mut rows = chosen.rows();
         rows.extend(&self.drawn);
-        let batch = batch_of(&offer.pool, rows)?;
+        let batch = batch_of(&offer.pool, &rows)?;
         let needs = self.selector.needs();
         let asked = asked(&needs, says);
         let train = || timed(|| learner.step(&batch, &asked, &ctx));
@@ -181,7 +181,7 @@ fn asked(needs: &Needs, says: &[&str]) -> Vec<Column> {
 }
 
 /// The chosen candidates, in order of row id.
-fn batch_of(pool: &Pool, rows: Vec<u64>) -> Result<Pool> {
+fn batch_of(pool: &Pool, rows: &[u64]) -> Result<Pool> {
     let ids = pool.ids()?;
     let place = |row: &u64| {
         ids.binary_search(row).map_err(|_| {

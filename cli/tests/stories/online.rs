@@ -70,7 +70,7 @@ fn a_killed_run_goes_on_as_if_nothing_had_been() {
         ["train", &desk.rows, "--model", &desk.model, "-o", &out, "--cache", &desk.cache, "--online", "max-loss"];
     let mut command = desk.story.command(&[&fixed[..], &args[..]].concat());
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary starts");
-    let deadline = Instant::now() + Duration::from_secs(120);
+    let deadline = Instant::now() + Duration::from_mins(2);
     while !fs::exists(desk.story.at("killed/checkpoint-6")).unwrap_or(false) && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(5));
     }
