@@ -30,7 +30,7 @@ pub(crate) struct TrainArgs {
     #[arg(long, requires = "rounds")]
     pub restart: bool,
     /// Let the model answer the rows and learn from what a rule says of its answers; options as `-O grpo.num_generations=8`,
-    /// the rule as -O grpo.judge=number; prompts are chosen by --online [default: mopps]
+    /// the rule as `-O grpo.judge=number`; prompts are chosen by --online [default: mopps]
     #[arg(long)]
     pub grpo: bool,
     /// Begin with random weights of the model folder's config.json; its tokenizer is learned when missing
