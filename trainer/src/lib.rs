@@ -2,6 +2,7 @@
 //! written by hand on the kernels' `nn` operations: no graph, no gradient that nobody asked for, no padding.
 
 mod batch;
+pub mod builtin;
 pub mod checkpoint;
 pub mod data;
 pub mod eval;
