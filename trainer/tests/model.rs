@@ -1,6 +1,7 @@
 //! The model against `PyTorch`: logits, losses, gradients, adapters and generation of five small random models.
 #![allow(clippy::float_cmp, clippy::cast_precision_loss)] // reason: same bits is the promise; sizes become numbers
 
+mod builtin;
 mod compact;
 mod files;
 mod golden;

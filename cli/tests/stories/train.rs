@@ -233,9 +233,15 @@ fn scores_by_texts_vectors_and_a_model() {
     best.sort_by(|&a, &b| ifd[b].total_cmp(&ifd[a]).then(a.cmp(&b)));
     let chosen = tables::integers(&tables::read(&picks), "curate_row");
     assert_eq!(chosen[0], best[0] as u64);
-    desk.story
-        .try_select(&desk.rows, &desk.story.at("x.parquet"), &["--budget", "10", "--quality", "ifd"])
-        .refused("no model", &[2]);
+    // the built-in model speaks where none is named
+    let by = |out: &str, more: &[&str]| {
+        let out = desk.story.at(out);
+        let wanted = ["--budget", "10", "--method", "top-score", "--quality", "perplexity"];
+        desk.story.select(&desk.rows, &out, &[&wanted[..], more].concat());
+        tables::integers(&tables::read(&out), "curate_row")
+    };
+    assert_eq!(by("unnamed.parquet", &[]), by("named.parquet", &["--model", "builtin"]));
+    assert_ne!(by("unnamed.parquet", &["--overwrite"]), by("other.parquet", &["--model", &model]));
     desk.story
         .try_select(&desk.rows, &desk.story.at("x.parquet"), &["--budget", "10", "--quality", "ifd + "])
         .refused("no expression", &[2]);

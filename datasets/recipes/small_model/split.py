@@ -5,6 +5,7 @@
 Held out are the rows whose SHA-256 of `id` is lowest. A row is left out of training when it repeats another, or when it shares
 a run of 24 words with a row held out; runs that more than 20 rows of the corpus have in common are a template's words and do not
 count. Two fifths of `p3_t0` are kept: the source is three quarters of the corpus, and puts one passage under several templates.
+A third file, `rest`, keeps repeats and all of `p3_t0`: the corpus as it is, but for what touches the rows held out.
 """
 import collections
 import hashlib
@@ -39,18 +40,21 @@ def main(corpus, out):
         seen.update(common)
         if common and i not in held:
             shared[i] = common
-    kept, whole = [], {tuple(rows[i][name] for name in TEXT) for i in held}
+    kept, rest = [], []
+    judged = {tuple(rows[i][name] for name in TEXT) for i in held}
+    whole = set(judged)
     for i, row in enumerate(rows):
         text = tuple(row[name] for name in TEXT)
-        if i in held or text in whole:
+        if i in held or text in judged or any(seen[run] <= TEMPLATE_ROWS for run in shared.get(i, ())):
             continue
-        if any(seen[run] <= TEMPLATE_ROWS for run in shared.get(i, ())):
+        rest.append(i)
+        if text in whole:
             continue
         if row["source"] == "p3_t0" and digest("share " + row["id"]) / 2**64 >= P3_SHARE:
             continue
         whole.add(text)
         kept.append(i)
-    for name, chosen in (("train", kept), ("held", sorted(held))):
+    for name, chosen in (("train", kept), ("rest", rest), ("held", sorted(held))):
         part = table.take(chosen)
         size = sum(pc.sum(pc.binary_length(part[c])).as_py() for c in TEXT)
         pq.write_table(part, f"{out}/{name}.parquet", compression="zstd", row_group_size=4096)
