@@ -60,7 +60,7 @@ impl Default for Craig {
 impl Algorithm for Craig {
     const INFO: Info = Info {
         name: "craig",
-        summary: "Takes rows that stand for all others, each weighted by the rows it stands for.",
+        summary: "Takes rows that stand for all others; each weighs in training as much as the rows it stands for.",
         source: "CRAIG (Mirzasoleiman, Bilmes, Leskovec 2020), sections 3 and 4",
         cost: "n J d, then about n J a pick, for J judges a class; 4 (n d + n J) bytes",
     };

@@ -83,6 +83,7 @@ impl Batch {
 
     /// The weights of all labels together: their number where every row weighs 1.
     #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
     pub fn mass(&self) -> f64 {
         let labelled = |range: &Range<usize>| self.labels[range.clone()].iter().filter(|l| **l != IGNORE).count();
         self.segments.iter().zip(&self.weights).map(|(range, w)| f64::from(*w) * labelled(range) as f64).sum()

@@ -3,7 +3,7 @@
 use crate::story::Said;
 use crate::tables;
 use crate::train::Desk;
-use arrow::array::{Array, ArrayRef, AsArray, Float32Array, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, Float32Array, RecordBatch};
 use arrow::datatypes::Float32Type;
 use std::fs;
 use std::sync::Arc;
@@ -54,6 +54,11 @@ fn the_weights_of_craig_reach_the_loss() {
     assert_eq!((auto.len(), &auto), (5, &losses(&desk, "named")));
     assert_eq!(chosen, auto, "chosen before training or in one run");
     assert!(auto.iter().zip(&none).all(|(auto, none)| auto.to_bits() != none.to_bits()), "{auto:?} {none:?}");
+    let csv = desk.story.at("picks.csv");
+    let craig = ["--budget", "25%", "--method", "craig", "--cache", &desk.cache];
+    desk.story.curate(&[&["select", &desk.rows, "-o", &csv][..], &craig[..]].concat()).ok();
+    train(&desk, &csv, "csv", &[]).ok();
+    assert_eq!(losses(&desk, "csv"), auto, "weights in a file without types");
     let ones = reweighed(&desk, &picks, "ones.parquet", vec![1.0; given.len()]);
     train(&desk, &ones, "ones", &[]).ok();
     assert_eq!(losses(&desk, "ones"), none);
@@ -77,6 +82,8 @@ fn weights_that_are_none_are_refused_by_row() {
     said.refused("weights of 0", &[3]);
     assert!(said.stderr.contains("weigh 0"), "{}", said.stderr);
     train(&desk, &path, "missing", &["-O", "row_weights=mass"]).refused("a column that is not there", &[2]);
+    let online = ["--online", "random-k", "--eval-share", "0.2", "-O", "row_weights=curate_weight"];
+    train(&desk, &path, "online", &online).refused("weights of rows that are chosen while the model learns", &[2]);
     let words = table.schema().fields().iter().find(|f| !f.data_type().is_numeric()).expect("texts").name().clone();
     train(&desk, &path, "words", &["-O", &format!("row_weights={words}")]).refused("words for weights", &[3]);
     let one = (0..rows).map(|row| if row == 7 { 0.0 } else { 1.0 }).collect();

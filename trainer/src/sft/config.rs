@@ -72,7 +72,8 @@ pub struct SftConfig {
     /// Which tokens carry a loss.
     pub loss_on: LossOn,
     /// Column of the input with a weight for every row: the loss is the mean over labelled tokens, each with the weight of
-    /// its row. `auto` takes `curate_weight`, which a selection writes, where it is there; `none` takes no weights, as a run with `--online` does.
+    /// its row. `auto` takes `curate_weight`, which a selection writes, where it is there; `none` takes no weights. Rows that
+    /// are chosen while the model learns have none.
     pub row_weights: String,
     /// Shape of the learning rate after warm-up.
     pub lr_scheduler_type: Curve,

@@ -9,7 +9,7 @@ use arrow::array::{Array, ArrayRef, Float64Array, RecordBatch, StringArray};
 use curate_core::{Column, Ctx, Learner, Pool};
 use curate_trainer::data::{LossOn, SequenceOptions, sequences};
 use curate_trainer::model::{Model, StepOptions};
-use curate_trainer::sft::{Differentiable, SftConfig, SftLearner, ids};
+use curate_trainer::sft::{SftConfig, SftLearner, Trainable, ids};
 use curate_trainer::{Batch, Grads, Sequence};
 use std::sync::Arc;
 
@@ -137,19 +137,23 @@ fn weights_come_with_the_rows_and_bad_ones_are_refused() {
     assert_eq!(sequences(&words, &tokenizer(), &options, &Ctx::new(0)).unwrap_err().code(), "column/type");
 }
 
-/// What a learner says of rows does not depend on their weights; what it learns does.
-#[test]
-fn signals_know_no_weights() {
+fn same_signals<M: Trainable + Send>(model: impl Fn() -> M, want: &[Column]) {
     let ctx = Ctx::new(0);
     let config = SftConfig { learning_rate: Some(0.05), loss_on: LossOn::All, ..SftConfig::default() };
-    let learner = || SftLearner::new(Toy::new(1, 1), tokenizer(), config.clone(), 50, &ctx).unwrap();
-    let want = ["loss", "grad_norm"].map(Column::signal);
+    let learner = || SftLearner::new(model(), tokenizer(), config.clone(), 50, &ctx).unwrap();
     let (plain, heavy) = (pool(&["abcd", "bdh"]), with_weights(&["abcd", "bdh"], &[Some(7.0), Some(0.5)]));
     let (mut one, mut other) = (learner(), learner());
-    let (a, b) = (one.step(&plain, &want, &ctx).unwrap(), other.step(&heavy, &want, &ctx).unwrap());
+    let (a, b) = (one.step(&plain, want, &ctx).unwrap(), other.step(&heavy, want, &ctx).unwrap());
     for at in 0..want.len() {
         assert_eq!(column(&a.signals, at), column(&b.signals, at));
     }
     assert_eq!(a.signals.column(0).null_count(), 0);
     assert!(bits(one.model().params()) != bits(other.model().params()));
+}
+
+/// What a learner says of rows does not depend on their weights; what it learns does.
+#[test]
+fn signals_know_no_weights() {
+    same_signals(|| Toy::new(1, 1), &["loss", "grad_norm"].map(Column::signal));
+    same_signals(|| small(1), &["loss", "grad_norm", "grad_norm_last", "nuclear_norm"].map(Column::signal));
 }
