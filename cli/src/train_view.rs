@@ -15,6 +15,9 @@ pub(crate) fn trained(done: &TrainDone) -> String {
         data.truncated_rows,
         done.eval_rows
     )];
+    if !data.weightless.is_empty() {
+        lines.push(format!("weights   {} rows weigh 0 and are left out", data.weightless.len()));
+    }
     lines.push(format!("tokens    {}, {} of them learned", data.tokens, data.labelled_tokens));
     let resumed = report.resumed_from.map_or_else(String::new, |step| format!(", resumed from step {step}"));
     let ends = |losses: &[f64]| Some((*losses.first()?, *losses.last()?));

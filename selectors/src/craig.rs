@@ -2,7 +2,7 @@
 //!
 //! `F(S) = sum_j min_(i in S) |x_j - x_i|`, least: the distance of gradient proxies bounds the error of the weighted sum
 //! of gradients. Greedy, class by class; the weight of a member is the number of rows nearest to it, scaled so that all
-//! weights sum to the rows taken. The vectors are the pool's embeddings; gradient proxies of one's own are named with
+//! weights sum to the rows taken; `curate train` weighs the loss of a row by it. The vectors are the pool's embeddings; gradient proxies of one's own are named with
 //! `--embedder column:NAME`. Source: Mirzasoleiman, Bilmes, Leskovec 2020 (CRAIG), sections 3 and 4; lazy evaluation, Minoux
 //! 1978. Deviations: F is measured at `judges` rows a class, drawn at random, where there are more; a member always
 //! stands for itself; shares by largest remainder. Ties go to the lower row id. Cost: n J d time for J judges a
@@ -60,7 +60,7 @@ impl Default for Craig {
 impl Algorithm for Craig {
     const INFO: Info = Info {
         name: "craig",
-        summary: "Takes rows that stand for all others, each weighted by the rows it stands for.",
+        summary: "Takes rows that stand for all others; each weighs in training as much as the rows it stands for.",
         source: "CRAIG (Mirzasoleiman, Bilmes, Leskovec 2020), sections 3 and 4",
         cost: "n J d, then about n J a pick, for J judges a class; 4 (n d + n J) bytes",
     };

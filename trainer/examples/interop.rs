@@ -15,7 +15,7 @@ fn rows(vocab: usize) -> Vec<Sequence> {
         let mut rng = ctx.rng("tokens", row);
         let tokens: Vec<u32> = (0..12).map(|_| u32::try_from(rng.below(vocab as u64)).unwrap_or(0)).collect();
         let labels = tokens.iter().enumerate().map(|(i, t)| if i < 4 { IGNORE } else { *t }).collect();
-        Sequence { row, tokens, labels }
+        Sequence { row, tokens, labels, weight: 1.0 }
     };
     (0..4).map(row).collect()
 }

@@ -26,7 +26,7 @@ fn batch(ctx: &Ctx) -> Batch {
                 u32::try_from(now).unwrap_or(0)
             })
             .collect();
-        Sequence { row, labels: tokens.clone(), tokens }
+        Sequence { row, labels: tokens.clone(), tokens, weight: 1.0 }
     };
     Batch::of(&(0..BATCH).map(sequence).collect::<Vec<_>>())
 }

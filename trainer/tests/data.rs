@@ -387,6 +387,7 @@ fn long_batch() -> Batch {
         row,
         tokens: vec![9; 1000],
         labels: (0..1000).map(|i| if i < 200 { IGNORE } else { 9 }).collect(),
+        weight: 1.0,
     };
     Batch::of(&(0..125).map(sequence).collect::<Vec<_>>())
 }
@@ -411,7 +412,12 @@ fn masked_thought_hides_the_right_share_of_answers_only() {
     let sigma = (n * p * (1.0 - p)).sqrt();
     assert!((count - n * p).abs() < 3.0 * sigma, "{count}");
     // keyed by step and row: another batch of the same rows hides the same, another step does not
-    let mut part = Batch::of(&[Sequence { row: 7, tokens: vec![9; 1000], labels: clean.labels[7000..8000].to_vec() }]);
+    let mut part = Batch::of(&[Sequence {
+        row: 7,
+        tokens: vec![9; 1000],
+        labels: clean.labels[7000..8000].to_vec(),
+        weight: 1.0,
+    }]);
     thought.apply(&mut part, 70, &ctx);
     assert_eq!(part.tokens, batch.tokens[7000..8000]);
     let mut later = clean.clone();

@@ -43,7 +43,10 @@ pub(crate) fn ids(value: &Value) -> Vec<u32> {
 /// The sequences of a golden batch.
 pub(crate) fn sequences(golden: &Value) -> Vec<Sequence> {
     let pairs = golden["tokens"].as_array().unwrap().iter().zip(golden["labels"].as_array().unwrap());
-    pairs.zip(0..).map(|((tokens, labels), row)| Sequence { row, tokens: ids(tokens), labels: ids(labels) }).collect()
+    pairs
+        .zip(0..)
+        .map(|((tokens, labels), row)| Sequence { row, tokens: ids(tokens), labels: ids(labels), weight: 1.0 })
+        .collect()
 }
 
 pub(crate) fn batch(name: &str) -> Batch {

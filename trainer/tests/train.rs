@@ -12,3 +12,4 @@ mod signals;
 mod sparse;
 mod toy;
 mod transformer;
+mod weights;

@@ -63,7 +63,7 @@ pub(super) fn base(plan: &Plan, wanted: &ComparePlan, host: &Host, ctx: &Ctx) ->
     let renderer = Renderer::choose(&source, &loaded.folder)?;
     let longest = config.max_length.min(loaded.model.config.max_position_embeddings);
     let options = SequenceOptions { loss_on: config.loss_on, ..SequenceOptions::new(longest) };
-    let rows = Rows { source: &source, renderer: &renderer, tokenizer: &loaded.tokenizer, options };
+    let rows = Rows { source: &source, renderer: &renderer, tokenizer: &loaded.tokenizer, options, weights: None };
     let data = rows.each(ctx, |_| ())?;
     let judged = InputSpec { paths: train.eval.clone(), where_: None, ..plan.input.clone() };
     let judged = input_digest(&open(&Plan { input: judged, ..plan.clone() }, host, &ctx.child("eval rows"))?);

@@ -46,13 +46,17 @@ pub(super) struct Ready {
 /// Usage errors; what reading gives.
 pub(super) fn ready(plan: &Plan, wanted: &TrainPlan, host: &Host, ctx: &Ctx) -> Result<(Ready, Model)> {
     let mut config = wanted.sft()?;
+    if !["auto", "none"].contains(&config.row_weights.as_str()) {
+        return Err(Error::usage("train/config", "rows that are chosen while the model learns have no weights")
+            .hint("leave out row_weights, or choose the rows before training"));
+    }
     let source = Arc::new(open(plan, host, ctx)?);
     let loaded = for_training(wanted, host, ctx, |model| learn_tokenizer(&source, model, ctx))?;
     config.max_length = config.max_length.min(loaded.model.config.max_position_embeddings);
     let options = SequenceOptions { loss_on: config.loss_on, ..SequenceOptions::new(config.max_length) };
     let renderer = Renderer::choose(&source, &loaded.folder)?;
     let held = wanted.eval_share.filter(|_| wanted.eval.is_empty());
-    let rows = Rows { source: &source, renderer: &renderer, tokenizer: &loaded.tokenizer, options };
+    let rows = Rows { source: &source, renderer: &renderer, tokenizer: &loaded.tokenizer, options, weights: None };
     let (mut eval, count, data) = survey(&rows, held, ctx)?;
     if !wanted.eval.is_empty() {
         let input = InputSpec { paths: wanted.eval.clone(), where_: None, ..plan.input.clone() };
@@ -124,7 +128,8 @@ impl Ready {
 
     /// The rows of the input, as the learner reads them.
     pub(super) fn as_rows(&self) -> Rows<'_> {
-        Rows { source: &self.source, renderer: &self.renderer, tokenizer: &self.tokenizer, options: self.options }
+        let (source, options) = (self.source.as_ref(), self.options);
+        Rows { source, renderer: &self.renderer, tokenizer: &self.tokenizer, options, weights: None }
     }
 
     pub(super) fn identity(&self, plan: &Plan, learner: &impl Pupil) -> Result<Identity> {

@@ -56,7 +56,7 @@ fn losses(
 ) -> Result<(usize, EvalReport)> {
     let context = loaded.model.config.max_position_embeddings;
     let options = SequenceOptions { loss_on: wanted.loss_on, ..SequenceOptions::new(wanted.max_length.min(context)) };
-    let rows = Rows { source, renderer, tokenizer: &loaded.tokenizer, options };
+    let rows = Rows { source, renderer, tokenizer: &loaded.tokenizer, options, weights: None };
     let (sequences, read) = rows.read(ctx)?;
     let names = groups(source, wanted.by.as_deref())?;
     let ctx = ctx.child("loss");

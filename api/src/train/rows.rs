@@ -2,13 +2,20 @@
 //! held whole.
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
-use curate_core::{Column, Ctx, Error, Pool, Result};
+use arrow::compute::cast;
+use arrow::datatypes::DataType;
+use curate_core::{Column, Ctx, Error, Location, Pool, Result};
 use curate_ingest::{ChatTemplate, Conversation, Format, RenderedChat, Role, Source, Unit, UnitData};
 use curate_trainer::Sequence;
-use curate_trainer::data::{Dataset, DatasetReport, SequenceOptions, TEXT, sequences, trained_column};
+use curate_trainer::data::{
+    Dataset, DatasetReport, SequenceOptions, TEXT, TRAINED, WEIGHT, sequences, trained_column, weightless,
+};
 use curate_trainer::tokenizer::TextTokenizer;
 use std::path::Path;
 use std::sync::Arc;
+
+/// Where a selection writes the weights of its picks.
+const PICKED: &str = "curate_weight";
 
 /// How a conversation becomes a text.
 pub(crate) enum Renderer {
@@ -73,15 +80,46 @@ fn joined(conversation: &Conversation, wanted: impl Fn(Role) -> bool) -> Rendere
 
 /// The rows of a unit as the trainer reads them: ids, texts, trained ranges.
 pub(crate) fn pool_of(source: &Source, data: &UnitData, renderer: &Renderer) -> Result<Pool> {
+    Ok(Pool::from_batch(RecordBatch::try_from_iter(columns_of(source, data, renderer)?)?))
+}
+
+/// The same, as columns.
+fn columns_of(source: &Source, data: &UnitData, renderer: &Renderer) -> Result<Vec<(String, ArrayRef)>> {
     let conversations = source.layout().conversations(&data.batch)?;
     let chats = conversations.iter().map(|c| renderer.render(c)).collect::<Result<Vec<_>>>()?;
     let (texts, trained): (Vec<String>, Vec<_>) = chats.into_iter().map(|chat| (chat.text, chat.trained)).unzip();
-    let columns: [(&str, ArrayRef); 3] = [
-        (Column::ROW.as_str(), Arc::new(UInt64Array::from(data.rows.clone()))),
-        (TEXT, Arc::new(StringArray::from(texts))),
-        ("text.trained", trained_column(&trained)?),
-    ];
-    Ok(Pool::from_batch(RecordBatch::try_from_iter(columns)?))
+    Ok(vec![
+        (Column::ROW.as_str().to_owned(), Arc::new(UInt64Array::from(data.rows.clone()))),
+        (TEXT.to_owned(), Arc::new(StringArray::from(texts))),
+        (TRAINED.to_owned(), trained_column(&trained)?),
+    ])
+}
+
+/// The column of a source that weighs its rows, as the option `row_weights` says.
+///
+/// # Errors
+/// `column/missing` for a column that is not there.
+pub(crate) fn weights_of<'a>(source: &Source, wanted: &'a str) -> Result<Option<&'a str>> {
+    let has = |name: &str| source.schema().field_with_name(name).is_ok();
+    match wanted {
+        "none" => Ok(None),
+        "auto" => Ok(has(PICKED).then_some(PICKED)),
+        name if has(name) => Ok(Some(name)),
+        name => Err(crate::features::missing_column(source, name)),
+    }
+}
+
+/// A column of weights as numbers; a file without types has them as text.
+fn numbers(batch: &RecordBatch, name: &str) -> Result<ArrayRef> {
+    let wrong = || {
+        Error::data("column/type", "the column holds no numbers")
+            .hint("a weight is a number from 0; row_weights=none trains without weights")
+            .at(Location::default().column(name))
+    };
+    let column = batch.column_by_name(name).ok_or_else(wrong)?;
+    let found = column.data_type();
+    let text = matches!(found, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+    if found.is_numeric() || text { Ok(cast(column, &DataType::Float64)?) } else { Err(wrong()) }
 }
 
 /// All rows of a source as labelled sequences.
@@ -91,13 +129,16 @@ pub(crate) struct Rows<'a> {
     pub(crate) renderer: &'a Renderer,
     pub(crate) tokenizer: &'a TextTokenizer,
     pub(crate) options: SequenceOptions,
+    /// The column that weighs rows.
+    pub(crate) weights: Option<&'a str>,
 }
 
 impl Rows<'_> {
     /// Read, render and tokenise everything.
     ///
     /// # Errors
-    /// What reading, rendering and tokenising give; `data/nothing-to-learn` when no row has a label; `cancelled`.
+    /// What reading, rendering and tokenising give; `data/nothing-to-learn` when no row has a label, `data/weightless` when
+    /// none that has one counts; `cancelled`.
     pub(crate) fn read(&self, ctx: &Ctx) -> Result<(Vec<Sequence>, DatasetReport)> {
         let mut all = Vec::new();
         let report = self.each(ctx, |found| all.extend(found))?;
@@ -119,6 +160,9 @@ impl Rows<'_> {
             take(found.sequences);
         }
         ctx.progress().finish();
+        if report.kept_rows == 0 && !report.weightless.is_empty() {
+            return Err(weightless(usize::try_from(report.rows).unwrap_or(usize::MAX)));
+        }
         if report.kept_rows == 0 {
             let what = format!("none of {} rows has something to learn", report.rows);
             return Err(Error::data("data/nothing-to-learn", what)
@@ -132,10 +176,32 @@ impl Rows<'_> {
     /// # Errors
     /// What reading, rendering and tokenising give; `cancelled`.
     pub(crate) fn unit(&self, unit: &Unit, ctx: &Ctx) -> Result<(Pool, Dataset)> {
-        let pool = pool_of(self.source, &self.source.read(unit, None)?, self.renderer)?;
+        let pool = self.pool(unit)?;
         match sequences(&pool, self.tokenizer, &self.options, ctx) {
             Err(e) if e.code() == "data/nothing-to-learn" => Ok((pool, Dataset::default())),
-            found => Ok((pool, found?)),
+            Err(e) if e.code() == "data/weightless" => {
+                let report = DatasetReport { weightless: pool.ids()?, ..DatasetReport::default() };
+                Ok((pool, Dataset { report, ..Dataset::default() }))
+            }
+            found => Ok((pool, found.map_err(|e| self.named(e))?)),
+        }
+    }
+
+    fn pool(&self, unit: &Unit) -> Result<Pool> {
+        let data = self.source.read(unit, None)?;
+        let mut columns = columns_of(self.source, &data, self.renderer)?;
+        if let Some(name) = self.weights {
+            columns.push((WEIGHT.to_owned(), numbers(&data.batch, name)?));
+        }
+        Ok(Pool::from_batch(RecordBatch::try_from_iter(columns)?))
+    }
+
+    /// Call the column of weights by the name it has in the input.
+    fn named(&self, error: Error) -> Error {
+        let row = error.location().and_then(|place| place.row);
+        match (error.code(), row, self.weights) {
+            ("data/row-weight", Some(row), Some(name)) => error.at(Location::default().row(row).column(name)),
+            _ => error,
         }
     }
 }
@@ -152,4 +218,5 @@ fn add(sum: &mut DatasetReport, part: DatasetReport) {
     sum.eos_rows += part.eos_rows;
     sum.empty.extend(part.empty);
     sum.unlabelled.extend(part.unlabelled);
+    sum.weightless.extend(part.weightless);
 }

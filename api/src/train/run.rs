@@ -2,7 +2,7 @@
 
 use super::model::{Loaded, for_training};
 use super::plan::TrainPlan;
-use super::rows::{Renderer, Rows, pool_of};
+use super::rows::{Renderer, Rows, pool_of, weights_of};
 use crate::choose::open;
 use crate::host::{Host, peak_rss_bytes};
 use crate::online::OnlineReport;
@@ -188,8 +188,7 @@ fn picked(plan: &Plan, wanted: &TrainPlan, host: &Host) -> Result<Plan> {
         return Ok(plan.clone());
     }
     let path = Path::new(&wanted.out).join("picks.parquet").to_string_lossy().into_owned();
-    let output =
-        OutputPlan { path, overwrite: true, report: plan.output.report.clone(), ..OutputPlan::default() };
+    let output = OutputPlan { path, overwrite: true, report: plan.output.report.clone(), ..OutputPlan::default() };
     crate::select::select(&Plan { output, train: None, ..plan.clone() }, host)?;
     Ok(picked_already(plan, Path::new(&wanted.out)))
 }
@@ -211,7 +210,8 @@ fn ready(plan: &Plan, wanted: &TrainPlan, host: &Host, ctx: &Ctx) -> Result<Read
     let context = loaded.model.config.max_position_embeddings;
     let options = SequenceOptions { loss_on: config.loss_on, ..SequenceOptions::new(config.max_length.min(context)) };
     let renderer = Renderer::choose(&source, &loaded.folder)?;
-    let rows = Rows { source: &source, renderer: &renderer, tokenizer: &loaded.tokenizer, options };
+    let weights = weights_of(&source, &config.row_weights)?;
+    let rows = Rows { source: &source, renderer: &renderer, tokenizer: &loaded.tokenizer, options, weights };
     let (mut train, data) = rows.read(ctx)?;
     let samples = samples(&rows)?;
     let eval = match (&wanted.eval[..], wanted.eval_share) {
@@ -220,7 +220,7 @@ fn ready(plan: &Plan, wanted: &TrainPlan, host: &Host, ctx: &Ctx) -> Result<Read
         (paths, _) => {
             let input = InputSpec { paths: paths.to_vec(), where_: None, ..plan.input.clone() };
             let source = open(&Plan { input, ..plan.clone() }, host, &ctx.child("eval rows"))?;
-            Rows { source: &source, ..rows }.read(&ctx.child("eval rows"))?.0
+            Rows { source: &source, weights: None, ..rows }.read(&ctx.child("eval rows"))?.0
         }
     };
     Ok(Ready { loaded, config, train, eval, data, samples })

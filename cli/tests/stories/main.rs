@@ -13,6 +13,7 @@ mod online;
 mod outputs;
 mod refusals;
 mod report;
+mod row_weights;
 mod same;
 mod story;
 mod tables;

@@ -2,14 +2,14 @@
 
 use super::LossOn;
 use arrow::array::{
-    Array, ArrayRef, AsArray, FixedSizeListArray, Int64Array, ListArray, RecordBatch, StringArray, StructArray,
-    UInt32Array,
+    Array, ArrayRef, AsArray, FixedSizeListArray, Float64Array, Int64Array, ListArray, RecordBatch, StringArray,
+    StructArray, UInt32Array,
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Fields, Int64Type};
+use arrow::datatypes::{DataType, Field, Fields, Float64Type, Int64Type};
 use curate_core::{Column, Error, Location, Pool, Result};
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 /// The text a row is trained on, rendered with the model's chat template.
@@ -17,6 +17,12 @@ pub const TEXT: &str = "text";
 
 /// Byte ranges of the text that are trained on.
 pub const TRAINED: &str = "text.trained";
+
+/// Weight of a row in the loss that is trained on; 1 for every row of a pool without this column.
+pub const WEIGHT: &str = "weight";
+
+/// The weights a row may have, besides 0: within them a mean over rows stays a number.
+const WEIGHTS: RangeInclusive<f64> = 1e-12..=1e12;
 
 /// What rows are read from: a pool, with the ids of its rows.
 pub(super) struct Data<'a> {
@@ -30,6 +36,7 @@ pub(super) struct Chunk {
     rows: Vec<u64>,
     texts: StringArray,
     marks: Option<Marks>,
+    weights: Option<Float64Array>,
 }
 
 /// One row as it came: its id, its text, the ranges marked in it (`None`: the whole text).
@@ -37,6 +44,7 @@ pub(super) struct RawRow<'a> {
     pub(super) row: u64,
     pub(super) text: &'a str,
     pub(super) marks: Option<Vec<Range<usize>>>,
+    pub(super) weight: f32,
 }
 
 impl<'a> Data<'a> {
@@ -69,12 +77,15 @@ impl<'a> Data<'a> {
 
     /// The rows of chunk `at`.
     pub(super) fn chunk(&self, at: usize) -> Result<Chunk> {
-        let (text, trained) = (Column::named(TEXT), Column::named(TRAINED));
-        let wanted: Vec<&Column> = if self.marked { vec![&text, &trained] } else { vec![&text] };
+        let (text, trained, weight) = (Column::named(TEXT), Column::named(TRAINED), Column::named(WEIGHT));
+        let mut wanted = vec![&text];
+        wanted.extend(self.marked.then_some(&trained));
+        wanted.extend(self.pool.has(&weight).then_some(&weight));
         let batch: RecordBatch = self.pool.chunk(at, &wanted)?;
         let rows = self.rows[self.pool.chunk_range(at)].to_vec();
         let marks = self.marked.then(|| Marks::read(batch.column(1))).transpose()?;
-        Ok(Chunk { rows, texts: texts(batch.column(0))?, marks })
+        let weights = batch.column_by_name(WEIGHT).map(weights).transpose()?;
+        Ok(Chunk { rows, texts: texts(batch.column(0))?, marks, weights })
     }
 }
 
@@ -89,7 +100,9 @@ impl Chunk {
         let text = if self.texts.is_null(at) { "" } else { self.texts.value(at) };
         let marks = self.marks.as_ref().map(|marks| marks.ranges(at, text)).transpose();
         let marks = marks.map_err(|e| e.at(Location::default().row(row).column(TRAINED)))?;
-        Ok(RawRow { row, text, marks })
+        let weight = self.weights.as_ref().map_or(Ok(1.0), |all| weight(all, at));
+        let weight = weight.map_err(|e| e.at(Location::default().row(row).column(WEIGHT)))?;
+        Ok(RawRow { row, text, marks, weight })
     }
 }
 
@@ -100,6 +113,27 @@ fn texts(array: &ArrayRef) -> Result<StringArray> {
             .hint("render the rows to text first"));
     }
     Ok(cast(array, &DataType::Utf8)?.as_string::<i32>().clone())
+}
+
+fn weights(array: &ArrayRef) -> Result<Float64Array> {
+    if !array.data_type().is_numeric() {
+        let found = array.data_type();
+        return Err(Error::data("column/type", format!("the column '{WEIGHT}' holds {found}, not numbers"))
+            .hint("a weight is a number from 0; row_weights=none trains without weights"));
+    }
+    Ok(cast(array, &DataType::Float64)?.as_primitive::<Float64Type>().clone())
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the loss is computed in f32")]
+fn weight(all: &Float64Array, at: usize) -> Result<f32> {
+    let weight = if all.is_null(at) { f64::NAN } else { all.value(at) };
+    if weight == 0.0 || WEIGHTS.contains(&weight) {
+        return Ok(weight as f32);
+    }
+    let what =
+        if all.is_null(at) { "a row has no weight".to_owned() } else { format!("a row has the weight {weight}") };
+    Err(Error::data("data/row-weight", what)
+        .hint("a weight is 0 or lies between 1e-12 and 1e12; repair the column, or train with row_weights=none"))
 }
 
 /// The ranges of a chunk: for each row a list of (start, end).

@@ -149,6 +149,6 @@ impl Marked {
     pub(super) fn sequence(self) -> Sequence {
         let label = |(at, (id, labelled)): (usize, (&u32, &bool))| if *labelled && at > 0 { *id } else { IGNORE };
         let labels = self.ids.iter().zip(&self.labelled).enumerate().map(label).collect();
-        Sequence { row: self.row, labels, tokens: self.ids }
+        Sequence { row: self.row, labels, tokens: self.ids, weight: 1.0 }
     }
 }

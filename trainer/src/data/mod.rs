@@ -8,11 +8,11 @@ mod preview;
 mod sequences;
 mod thought;
 
-pub use columns::{TEXT, TRAINED, trained_column};
+pub use columns::{TEXT, TRAINED, WEIGHT, trained_column};
 pub use pack::{Packing, pack};
 pub use plan::{Cursor, Feed, Plan};
 pub use preview::{Sample, preview};
-pub use sequences::{Dataset, DatasetReport, sequences};
+pub use sequences::{Dataset, DatasetReport, sequences, weightless};
 pub use thought::{MaskedThought, Replace};
 
 use curate_core::{Error, Result};

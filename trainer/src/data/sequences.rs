@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 const BLOCK_ROWS: usize = 2048;
 
 /// What the model is trained or judged on.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Dataset {
     /// The rows that have something to learn, in the order of the pool.
     pub sequences: Vec<Sequence>,
@@ -46,12 +46,19 @@ pub struct DatasetReport {
     pub empty: Vec<u64>,
     /// Ids of rows with nothing to learn within `max_length`.
     pub unlabelled: Vec<u64>,
+    /// Ids of rows with something to learn that weigh 0.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub weightless: Vec<u64>,
 }
 
 impl DatasetReport {
-    fn count(&mut self, row: u64, outcome: Outcome) -> Option<Sequence> {
+    fn count(&mut self, (row, weight): (u64, f32), outcome: Outcome) -> Option<Sequence> {
         self.rows += 1;
         let marked = match outcome {
+            Outcome::Kept(_) if weight == 0.0 => {
+                self.weightless.push(row);
+                return None;
+            }
             Outcome::Kept(marked) => marked,
             Outcome::Empty => {
                 self.empty.push(row);
@@ -67,7 +74,7 @@ impl DatasetReport {
         self.truncated_tokens += marked.cut_tokens as u64;
         self.eos_rows += u64::from(marked.eos_added);
         self.labelled_bytes += marked.labelled_bytes as u64;
-        let sequence = marked.sequence();
+        let sequence = Sequence { weight, ..marked.sequence() };
         self.tokens += sequence.tokens.len() as u64;
         self.labelled_tokens += sequence.labelled() as u64;
         self.longest_tokens = self.longest_tokens.max(sequence.tokens.len());
@@ -79,7 +86,7 @@ impl DatasetReport {
 ///
 /// # Errors
 /// `column/missing`, `column/type`, `data/range` and `tokenizer/no-eos` with the row, `data/nothing-to-learn` when no row is
-/// left, `cancelled`.
+/// left, `data/row-weight` for a weight that is none, `data/weightless` when all rows left weigh 0, `cancelled`.
 pub fn sequences(pool: &Pool, tokenizer: &TextTokenizer, options: &SequenceOptions, ctx: &Ctx) -> Result<Dataset> {
     options.check(None)?;
     let data = Data::open(pool, options.loss_on)?;
@@ -99,9 +106,21 @@ pub fn sequences(pool: &Pool, tokenizer: &TextTokenizer, options: &SequenceOptio
     dataset.check(data.rows(), options)
 }
 
-fn outcome(chunk: &Chunk, at: usize, tokenizer: &TextTokenizer, options: &SequenceOptions) -> Result<(u64, Outcome)> {
+fn outcome(
+    chunk: &Chunk,
+    at: usize,
+    tokenizer: &TextTokenizer,
+    options: &SequenceOptions,
+) -> Result<((u64, f32), Outcome)> {
     let raw = chunk.row(at)?;
-    Ok((raw.row, mark(&raw, tokenizer, options)?))
+    Ok(((raw.row, raw.weight), mark(&raw, tokenizer, options)?))
+}
+
+/// The error for rows none of which counts.
+#[must_use]
+pub fn weightless(rows: usize) -> Error {
+    Error::data("data/weightless", format!("of {rows} rows all that have something to learn weigh 0"))
+        .hint("give some of them a weight above 0, or train with row_weights=none")
 }
 
 impl Dataset {
@@ -109,6 +128,9 @@ impl Dataset {
     fn check(self, rows: usize, options: &SequenceOptions) -> Result<Self> {
         if !self.sequences.is_empty() {
             return Ok(self);
+        }
+        if !self.report.weightless.is_empty() {
+            return Err(weightless(rows));
         }
         let (empty, unlabelled) = (self.report.empty.len(), self.report.unlabelled.len());
         let why = format!(

@@ -49,7 +49,7 @@ impl Group {
             let tokens: Vec<u32> = self.prompt.iter().chain(&sample.tokens).copied().collect();
             let hidden = self.prompt.iter().map(|_| IGNORE);
             let labels = hidden.chain(sample.tokens.iter().copied()).collect();
-            let sequence = Sequence { row: self.row, tokens, labels };
+            let sequence = Sequence { row: self.row, tokens, labels, weight: 1.0 };
             let (start, old) = (self.prompt.len(), sample.log_probs.clone());
             Answer { group, sequence, start, old, reference: None, advantage: *advantage }
         })

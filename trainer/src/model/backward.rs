@@ -34,7 +34,8 @@ struct Need {
 type Into<'a> = Option<(&'a mut [f32], f32)>;
 
 impl Model {
-    /// Add `scale` times the gradient of the summed negative log-likelihood to `grads`.
+    /// Add `scale` times the gradient of the summed negative log-likelihood, each row times its weight, to `grads`; the
+    /// losses given back are not weighed.
     ///
     /// # Errors
     /// When a token id lies outside the vocabulary, or asked to stop.

@@ -175,7 +175,7 @@ impl<'a> Generator<'a> {
         let (model, width) = (self.model, self.model.config.hidden_size);
         let sequence = |i: &usize| {
             let tokens = prompts[*i].clone();
-            Sequence { row: *i as u64, labels: vec![crate::IGNORE; tokens.len()], tokens }
+            Sequence { row: *i as u64, labels: vec![crate::IGNORE; tokens.len()], tokens, weight: 1.0 }
         };
         let batch = Batch::of(&group.iter().map(sequence).collect::<Vec<_>>());
         let pass = Pass::new(model, &batch)?;

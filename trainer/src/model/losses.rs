@@ -46,6 +46,12 @@ impl Losses {
         self.nll.iter().sum()
     }
 
+    /// The same, each sequence times its weight in the batch.
+    #[must_use]
+    pub fn weighted_total(&self, batch: &Batch) -> f64 {
+        self.nll.iter().zip(&batch.weights).map(|(nll, weight)| f64::from(*weight) * nll).sum()
+    }
+
     /// Labels of all sequences.
     #[must_use]
     pub fn labels(&self) -> usize {

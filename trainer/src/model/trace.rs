@@ -121,7 +121,7 @@ impl Model {
         self.learn_from((batch, trace), (scale, None), grads, ctx)
     }
 
-    /// The way back, with the weights and the temperature of a policy where there is one.
+    /// The way back, with the weights and the temperature of a policy where there is one, else with those of the rows.
     pub(super) fn learn_from(
         &self,
         (batch, trace): (&Batch, Trace),
@@ -130,6 +130,10 @@ impl Model {
         ctx: &Ctx,
     ) -> Result<Losses> {
         let pass = Pass::new(self, batch)?;
+        let weights = batch.token_weights();
+        let of_row = |at: usize, _: f32| weights.as_ref().map_or(1.0, |weights| weights[at]);
+        let by_row = Policy { temperature: 1.0, weight: &of_row };
+        let policy = policy.or(weights.is_some().then_some(&by_row));
         let lowest = self.lowest_trained();
         let below = lowest < self.layers.len() || self.trained(self.embed);
         let run = HeadRun { model: self, batch, below, policy };

@@ -71,6 +71,10 @@ pub struct SftConfig {
     pub packing: Packing,
     /// Which tokens carry a loss.
     pub loss_on: LossOn,
+    /// Column of the input with a weight for every row: the loss is the mean over labelled tokens, each with the weight of
+    /// its row. `auto` takes `curate_weight`, which a selection writes, where it is there; `none` takes no weights. Rows that
+    /// are chosen while the model learns have none.
+    pub row_weights: String,
     /// Shape of the learning rate after warm-up.
     pub lr_scheduler_type: Curve,
     /// Share of the steps that warm up.
@@ -147,6 +151,7 @@ impl Default for SftConfig {
             max_length: 1024,
             packing: Packing::None,
             loss_on: LossOn::Completion,
+            row_weights: "auto".to_owned(),
             lr_scheduler_type: Curve::Cosine,
             warmup_ratio: 0.03,
             warmup_steps: None,

@@ -32,7 +32,8 @@ pub trait Differentiable {
     /// What the model gives; `cancelled`.
     fn losses(&self, batch: &Batch, ctx: &Ctx) -> Result<Losses>;
 
-    /// Add `scale` times the gradient of the summed loss to `grads`.
+    /// Add `scale` times the gradient of the summed loss, each row times its weight, to `grads`; the losses given back are
+    /// not weighed.
     ///
     /// # Errors
     /// What the model gives; `cancelled`.

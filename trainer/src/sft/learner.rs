@@ -1,5 +1,6 @@
 //! The trainer as a [`Learner`]: it says what it thinks of rows, and learns from those it is handed.
 
+use super::session::divisor;
 use super::shelf::Shelf;
 use super::{SftConfig, Trainable, Tuning, prepare};
 use crate::data::{SequenceOptions, sequences};
@@ -8,7 +9,7 @@ use crate::optim::Optimizer;
 use crate::schedule::Schedule;
 use crate::signals::{Heads, SignalOptions, Wanted, table};
 use crate::tokenizer::TextTokenizer;
-use crate::{Grads, Sequence};
+use crate::{Batch, Grads, Sequence};
 use arrow::array::RecordBatch;
 use curate_core::kernels::nuclear::Sketch;
 use curate_core::{Column, Ctx, Error, Feedback, Learner, Pool, Result};
@@ -141,11 +142,11 @@ impl<M: Trainable + Send> Learner for SftLearner<M> {
         let rows = self.sequences(batch, ctx)?;
         let seen = if want.more() { Some(self.look(&rows, &want, ctx)?) } else { None };
         self.grads.clear();
-        let labels = rows.iter().map(Sequence::labelled).sum();
+        let mass = divisor(Batch::of(&rows).mass());
         let mut learned = Vec::with_capacity(rows.len());
         for group in rows.chunks(self.config.batch_size.max(1)) {
             ctx.tick(0)?;
-            learned.extend(self.learn(group, labels, ctx)?);
+            learned.extend(self.learn(group, mass, ctx)?);
         }
         self.forget();
         self.update(ctx)?;

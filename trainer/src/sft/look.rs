@@ -1,7 +1,7 @@
 //! How a learner looks at rows: one forward pass, one pass back where gradients are asked for, nothing changed.
 //!
 //! Source: own work. Norms of gradients come from ghost products where adapters alone are trained, and from a pass of each row by
-//! itself otherwise. Where a step may follow, the pass is kept for it ([`SignalOptions::share_bytes`](crate::signals::SignalOptions)).
+//! itself otherwise. Weights of rows do not count. Where a step may follow, the pass is kept for it ([`SignalOptions::share_bytes`](crate::signals::SignalOptions)).
 
 use super::{SftLearner, Trainable};
 use crate::lora::is_adapter;
@@ -62,7 +62,7 @@ impl<M: Trainable> SftLearner<M> {
     }
 
     fn look_at(&mut self, group: &[Sequence], own: usize, want: &Wanted, ctx: &Ctx) -> Result<Vec<Row>> {
-        let batch = Batch::of(group);
+        let batch = Batch::of(group).unweighted();
         let (losses, extra) = if self.model.transformer().is_some() {
             self.look_inside(group, &batch, want, ctx)?
         } else {
@@ -135,7 +135,7 @@ impl<M: Trainable> SftLearner<M> {
         let norm = |(at, row): (usize, &Sequence)| {
             ctx.tick(0)?;
             grads.clear();
-            let one = Batch::of([row]);
+            let one = Batch::of([row]).unweighted();
             match (self.model.transformer(), trace) {
                 (Some(model), Some((batch, trace))) => {
                     let own = model.gather(&[(trace, batch.segments[at].clone())]);
@@ -156,8 +156,9 @@ impl<M: Trainable> SftLearner<M> {
     }
 
     /// Add the gradients of some rows to those of the step, from what a probe has left or by a pass of their own.
-    pub(super) fn learn(&mut self, group: &[Sequence], labels: usize, ctx: &Ctx) -> Result<Vec<Row>> {
-        let (batch, options, scale) = (Batch::of(group), self.options(), per(labels));
+    pub(super) fn learn(&mut self, group: &[Sequence], mass: f64, ctx: &Ctx) -> Result<Vec<Row>> {
+        #[expect(clippy::cast_possible_truncation, reason = "weights are bounded on both sides")]
+        let (batch, options, scale) = (Batch::of(group), self.options(), (1.0 / mass) as f32);
         let kept = self.model.transformer().and_then(|model| Some((model, self.shelf.take(model, group)?)));
         let losses = match kept {
             Some((model, trace)) => model.trace_gradients(&batch, trace, scale, &mut self.grads, ctx)?,
@@ -196,9 +197,4 @@ fn roots<'a>(squares: impl Iterator<Item = &'a f64>) -> Vec<f64> {
 
 fn norm(params: &Params, grads: &Grads) -> f64 {
     params.iter().filter_map(|(id, _)| grads.get(id)).map(sum_of_squares).sum::<f64>().sqrt()
-}
-
-#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "a share of at most 1")]
-fn per(labels: usize) -> f32 {
-    (1.0 / labels.max(1) as f64) as f32
 }

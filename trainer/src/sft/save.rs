@@ -29,7 +29,8 @@ pub(super) fn plan_digest(trainer: &Trainer<'_>, params: &Params, seed: u64) -> 
 fn hash_sequence(hasher: &mut blake3::Hasher, sequence: &Sequence) {
     let numbers = sequence.tokens.iter().chain(&sequence.labels);
     let bytes: Vec<u8> = numbers.flat_map(|x| x.to_le_bytes()).collect();
-    hasher.update(&sequence.row.to_le_bytes()).update(&(bytes.len() as u64).to_le_bytes()).update(&bytes);
+    hasher.update(&sequence.row.to_le_bytes()).update(&sequence.weight.to_le_bytes());
+    hasher.update(&(bytes.len() as u64).to_le_bytes()).update(&bytes);
 }
 
 /// Write a checkpoint of the session and remove surplus ones.

@@ -131,16 +131,16 @@ impl<'a, M: Trainable> Session<'a, M> {
         let step = self.state.global_step;
         self.refresh_masks(step)?;
         let (batches, cursor) = self.next_batches(step)?;
-        let labels: usize = batches.iter().map(Batch::labelled).sum();
+        let mass = divisor(batches.iter().map(Batch::mass).sum());
         let tokens: u64 = batches.iter().map(|batch| batch.tokens.len() as u64).sum();
-        let nll = self.accumulate(&batches, labels)?;
+        let nll = self.accumulate(&batches, mass)?;
         if let Some((weight, anchor)) = self.extra.anchor.filter(|(weight, _)| *weight > 0.0) {
             anchor::pull(weight, anchor, self.model.params(), &mut self.grads);
         }
         let lr = self.schedule.lr(self.lr, step);
         let done = self.optimizer.step(self.model.params_mut(), &self.grads, lr);
         self.count(cursor, tokens, done.skipped.is_some());
-        let loss = nll / per(labels);
+        let loss = nll / mass;
         self.report.losses.push(loss);
         let record = Record {
             step: step + 1,
@@ -185,18 +185,18 @@ impl<'a, M: Trainable> Session<'a, M> {
         Ok((batches, feed.cursor()))
     }
 
-    /// Gradient of the summed loss over the labels of all batches together.
-    fn accumulate(&mut self, batches: &[Batch], labels: usize) -> Result<f64> {
+    /// Gradient of the mean loss over the labels of all batches together, each with the weight of its row; the sum.
+    fn accumulate(&mut self, batches: &[Batch], mass: f64) -> Result<f64> {
         self.grads.clear();
-        #[expect(clippy::cast_possible_truncation, reason = "a share of at most 1")]
-        let scale = (1.0 / per(labels)) as f32;
+        #[expect(clippy::cast_possible_truncation, reason = "weights are bounded on both sides")]
+        let scale = (1.0 / mass) as f32;
         let options = StepOptions { gradient_checkpointing: self.trainer.config.gradient_checkpointing };
         let mut nll = 0.0;
         for batch in batches {
             self.ctx.tick(0)?;
             let losses = self.model.gradients(batch, scale, options, &mut self.grads, &self.ctx)?;
             alarm::finite(self.state.global_step + 1, self.saved, batch, &losses)?;
-            nll += losses.total();
+            nll += losses.weighted_total(batch);
         }
         Ok(nll)
     }
@@ -261,9 +261,9 @@ fn due(step: u64, every: Option<u64>) -> bool {
     step > 0 && every.is_some_and(|every| step.is_multiple_of(every.max(1)))
 }
 
-#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
-fn per(count: usize) -> f64 {
-    count.max(1) as f64
+/// What to divide by where labels weigh so much together; without any, by 1.
+pub(super) fn divisor(mass: f64) -> f64 {
+    if mass > 0.0 { mass } else { 1.0 }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]

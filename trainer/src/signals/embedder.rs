@@ -92,8 +92,12 @@ impl HiddenEmbedder {
         let filler = vec![0; FILLER_TOKENS];
         let few = texts.iter().map(Vec::len).sum::<usize>() < FILLER_TOKENS;
         let all = texts.iter().chain(few.then_some(&filler));
-        let sequence =
-            |tokens: &Vec<u32>| Sequence { row: 0, labels: vec![IGNORE; tokens.len()], tokens: tokens.clone() };
+        let sequence = |tokens: &Vec<u32>| Sequence {
+            row: 0,
+            labels: vec![IGNORE; tokens.len()],
+            tokens: tokens.clone(),
+            weight: 1.0,
+        };
         let batch = Batch::of(&all.map(sequence).collect::<Vec<_>>());
         let (hidden, dim) = (self.model.hidden(&batch, ctx)?, self.dim());
         for (segment, out) in batch.segments.iter().zip(out.chunks_exact_mut(dim)) {

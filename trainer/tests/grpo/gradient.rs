@@ -11,7 +11,7 @@ fn batch() -> Batch {
     let sequence = |row: u64| {
         let tokens: Vec<u32> = (0..6 + row as u32).map(|i| (7 * i + 3 * row as u32) % 13).collect();
         let labels = tokens.iter().enumerate().map(|(i, t)| if i < 2 { IGNORE } else { *t }).collect();
-        Sequence { row, tokens, labels }
+        Sequence { row, tokens, labels, weight: 1.0 }
     };
     Batch::of(&(0..4).map(sequence).collect::<Vec<_>>())
 }

@@ -53,7 +53,7 @@ fn a_draw_is_as_likely_as_training_says() {
             let prompt = &prompts[at / 4];
             let tokens: Vec<u32> = prompt.iter().chain(&sample.tokens).copied().collect();
             let labels = prompt.iter().map(|_| IGNORE).chain(sample.tokens.iter().copied()).collect();
-            Sequence { row: at as u64, tokens, labels }
+            Sequence { row: at as u64, tokens, labels, weight: 1.0 }
         };
         let batch = Batch::of(&samples.iter().enumerate().map(sequence).collect::<Vec<_>>());
         let losses = model(3).policy_losses(&batch, temperature, &Ctx::new(0)).unwrap();

@@ -74,7 +74,7 @@ fn adapters_are_those_of_peft() {
 fn slowly(model: &Model, prompt: &[u32], count: usize) -> Vec<u32> {
     let mut tokens = prompt.to_vec();
     for _ in 0..count {
-        let sequence = Sequence { row: 0, labels: vec![IGNORE; tokens.len()], tokens: tokens.clone() };
+        let sequence = Sequence { row: 0, labels: vec![IGNORE; tokens.len()], tokens: tokens.clone(), weight: 1.0 };
         let logits = model.logits(&Batch::of([&sequence]), &Ctx::new(0)).unwrap();
         let last = &logits[logits.len() - model.config.vocab_size..];
         let best = (0..last.len()).max_by(|a, b| last[*a].total_cmp(&last[*b])).unwrap();

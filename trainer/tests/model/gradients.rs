@@ -93,7 +93,7 @@ fn checkpointing_and_threads_do_not_change_a_bit() {
     let model = Model::init(Config::from_json(raw).unwrap(), &Ctx::new(5)).unwrap();
     let sequence = |row: u64| {
         let tokens: Vec<u32> = (0..150).map(|i| (i * 7 + 11 * u32::try_from(row).unwrap()) % 500).collect();
-        curate_trainer::Sequence { row, labels: tokens.clone(), tokens }
+        curate_trainer::Sequence { row, labels: tokens.clone(), tokens, weight: 1.0 }
     };
     let batch = Batch::of(&(0..3).map(sequence).collect::<Vec<_>>());
     let run = |threads| {
@@ -129,7 +129,12 @@ fn a_batch_is_the_sum_of_its_sequences() {
 fn nothing_labelled_nothing_learnt() {
     let (model, ctx) = (load("llama"), Ctx::new(0));
     let none = |tokens: Vec<u32>| {
-        Batch::of([&curate_trainer::Sequence { row: 0, labels: vec![curate_trainer::IGNORE; tokens.len()], tokens }])
+        Batch::of([&curate_trainer::Sequence {
+            row: 0,
+            labels: vec![curate_trainer::IGNORE; tokens.len()],
+            tokens,
+            weight: 1.0,
+        }])
     };
     for batch in [none(vec![1, 2, 3]), none(vec![1]), none(vec![]), Batch::default()] {
         let grads = gradients(&model, &batch);

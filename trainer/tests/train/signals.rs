@@ -296,7 +296,7 @@ fn hidden_states_are_vectors_that_know_no_neighbours() {
     }
     let mut tokens = tokenizer().ids(texts[4]).unwrap();
     tokens.truncate(50);
-    let row = Sequence { row: 0, labels: vec![curate_trainer::IGNORE; tokens.len()], tokens };
+    let row = Sequence { row: 0, labels: vec![curate_trainer::IGNORE; tokens.len()], tokens, weight: 1.0 };
     let hidden = model().hidden(&Batch::of([&row]), &ctx).unwrap();
     let state = &hidden[hidden.len() - 32..];
     let length = state.iter().map(|v| v * v).sum::<f32>().sqrt();

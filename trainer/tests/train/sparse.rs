@@ -149,7 +149,7 @@ fn circle(first: u32, step: u32) -> Vec<Sequence> {
     let row = |row: u32| {
         let tokens: Vec<u32> = (0..5).map(|i| first + (row + i * step) % 5).collect();
         let labels = tokens.iter().enumerate().map(|(i, t)| if i == 0 { IGNORE } else { *t }).collect();
-        Sequence { row: u64::from(row), tokens, labels }
+        Sequence { row: u64::from(row), tokens, labels, weight: 1.0 }
     };
     (0..5).map(row).collect()
 }

@@ -108,7 +108,7 @@ impl Toy {
             token_hit: vec![false; batch.tokens.len()],
             ..Losses::default()
         };
-        for (segment, row) in batch.segments.iter().zip(&batch.rows) {
+        for ((segment, row), weight) in batch.segments.iter().zip(&batch.rows).zip(&batch.weights) {
             if let Some((stop, times)) = self.stop_at.get().filter(|(stop, _)| stop == row) {
                 self.stop_at.set((times > 1).then_some((stop, times - 1)));
                 if times == 1 {
@@ -129,7 +129,7 @@ impl Toy {
                     .map(|(i, x)| (x - top).exp() / sum - f64::from(u8::from(i == label)))
                     .collect();
                 if let Some((scale, grads)) = &mut grads {
-                    let scaled: Vec<f64> = d.iter().map(|x| x * *scale).collect();
+                    let scaled: Vec<f64> = d.iter().map(|x| x * *scale * f64::from(*weight)).collect();
                     self.backward(token, &scaled, grads);
                 }
                 losses.token_nll[at] = loss as f32;
@@ -213,7 +213,7 @@ pub(super) fn rows(n: u64) -> Vec<Sequence> {
                 tokens.push(tokens.last().unwrap() * 2 % VOCAB as u32);
             }
             let labels = tokens.iter().enumerate().map(|(i, t)| if i == 0 { IGNORE } else { *t }).collect();
-            Sequence { row, tokens, labels }
+            Sequence { row, tokens, labels, weight: 1.0 }
         })
         .collect()
 }

@@ -13,7 +13,7 @@ use curate_trainer::{Batch, Grads, IGNORE, Sequence};
 
 const VOCAB: u64 = 40;
 
-fn small(layers: usize) -> Model {
+pub(super) fn small(layers: usize) -> Model {
     let config = serde_json::json!({
         "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": VOCAB, "hidden_size": 24,
         "intermediate_size": 40, "num_hidden_layers": layers, "num_attention_heads": 4, "num_key_value_heads": 2,
@@ -23,14 +23,14 @@ fn small(layers: usize) -> Model {
 }
 
 /// Random rows: nothing to understand, only to learn by heart. The first two tokens are the question.
-fn rows(n: u64) -> Vec<Sequence> {
+pub(super) fn rows(n: u64) -> Vec<Sequence> {
     let ctx = Ctx::new(4);
     (0..n)
         .map(|row| {
             let mut rng = ctx.rng("tokens", row);
             let tokens: Vec<u32> = (0..8 + row % 5).map(|_| rng.below(VOCAB) as u32).collect();
             let labels = tokens.iter().enumerate().map(|(i, t)| if i < 3 { IGNORE } else { *t }).collect();
-            Sequence { row, tokens, labels }
+            Sequence { row, tokens, labels, weight: 1.0 }
         })
         .collect()
 }
