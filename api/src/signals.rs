@@ -119,8 +119,11 @@ fn one(column: &Column, found: &RecordBatch, alone: Option<&RecordBatch>) -> Res
 pub(crate) fn embedder(plan: &Plan, pooling: &str, host: &Host) -> Result<HiddenEmbedder> {
     let pooling: HiddenPooling = pooling.parse()?;
     let Some(name) = &plan.model else {
-        return Err(Error::usage("model/missing", format!("lm:{pooling} takes vectors from a model, and none is named"))
-            .hint("add --model FOLDER or --model owner/name"));
+        return Err(Error::usage(
+            "model/missing",
+            format!("lm:{pooling} takes vectors from a model, and none is named"),
+        )
+        .hint("add --model FOLDER or --model owner/name"));
     };
     let loaded = load_model(name, None, host, &host.ctx(plan.seed)?)?;
     let digest = digest(&loaded.folder)?;
