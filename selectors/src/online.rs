@@ -1,5 +1,5 @@
 //! Choosing batches while a model learns: one file a method, one line here for each. Parameters are the struct, as for every
-//! selector; what a run remembers is a value beside them ([`running`]), saved and restored without loss.
+//! selector; what a run remembers is a value beside them (`running`), saved and restored without loss.
 
 mod batch;
 mod chance;
