@@ -1,7 +1,7 @@
 //! Effort: how far a row would move the model, the length of its gradient.
 //!
-//! `effort_i = |grad loss_i|_2` over the weights the model's signal is taken from (`signal.grad_norm`). Source: `DEALRec` (Lin et al. 2024),
-//! section 3.2. Deviations: the gradient is of the weights that are trained, not of one adapter matrix; the model is in
+//! `effort_i = |grad loss_i|_2` over the weights the model's signal is taken from (`signal.grad_norm`). Source: `DEALRec` (Lin et al. 2024).
+//! Deviations: the gradient is of the weights that are trained, not of one adapter matrix; the model is in
 //! evaluation mode, without dropout. `DEALRec`'s whole score is the expression `minmax(influence) + 0.5*minmax(effort)`. Cost: n.
 
 use crate::reading::{finish, non_negative};
@@ -19,7 +19,7 @@ impl Algorithm for Effort {
     const INFO: Info = Info {
         name: "effort",
         summary: "Scores a row by the length of its gradient: how far it would move the model.",
-        source: "DEALRec (Lin et al. 2024), section 3.2",
+        source: "DEALRec (Lin et al. 2024), effort",
         cost: "n time, 12 n bytes; the gradients are a forward and backward pass over the rows",
     };
 }

@@ -1,8 +1,8 @@
 //! Fitting a linear rule to runs of one's own: ordinary least squares with a constant.
 //!
 //! `y = c0 + X c`: Householder QR of `[1 X]`, every column first scaled to length 1; `s^2 = sse / (n - p)`, standard errors
-//! `s |row of R^-1|`, variance inflation `|row of R^-1|^2 |x_j - mean|^2`, `R^2 = 1 - sse / sst`, two-sided p-values of Student's t by the incomplete beta function. Source: `InstructMining` (Cao et al. 2023), section
-//! 3.2, for the use; Golub and Van Loan, section 5.3, for the method. Cost: n p^2 time.
+//! `s |row of R^-1|`, variance inflation `|row of R^-1|^2 |x_j - mean|^2`, `R^2 = 1 - sse / sst`, two-sided p-values of Student's t by the incomplete beta function. Source: `InstructMining` (Cao et al. 2023)
+//! for the use; Golub and Van Loan for the method. Cost: n p^2 time.
 
 #![expect(clippy::many_single_char_names, reason = "as in the books")]
 

@@ -2,8 +2,8 @@
 //!
 //! `loss`: IFD = mean loss of the answer after its instruction / mean loss of the answer alone. `perplexity`: the
 //! ratio of perplexities, `exp(a - b)`. Higher is harder; from 1 on the instruction hinders, which marks answers that do not belong to it:
-//! such rows score `-IFD`, below all others. Source: Li et al. 2024 ("From Quantity to Quality", Cherry), section 2; with perplexities and a
-//! small model, Superfiltering (Li et al. 2024), section 3. Deviation: they drop rows above 1, here the budget does. Cost: n.
+//! such rows score `-IFD`, below all others. Source: Li et al. 2024 ("From Quantity to Quality", Cherry); with perplexities and a
+//! small model, Superfiltering (Li et al. 2024). Deviation: they drop rows above 1, here the budget does. Cost: n.
 
 use crate::reading::{finish, non_negative};
 use arrow::array::Float32Array;
@@ -42,7 +42,7 @@ impl Algorithm for Ifd {
     const INFO: Info = Info {
         name: "ifd",
         summary: "Scores a row by how little its instruction helps a model to write the answer; misfits come last.",
-        source: "Li et al. 2024 (Cherry), section 2; Superfiltering (Li et al. 2024), section 3",
+        source: "Li et al. 2024 (Cherry); Superfiltering (Li et al. 2024)",
         cost: "n time, 24 n bytes; the losses are two forward passes over the rows",
     };
 }

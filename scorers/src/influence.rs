@@ -3,8 +3,8 @@
 //! `influence_i = v . (H + damping I)^-1 grad_i`, `v` the gradient of the risk, `H` the Hessian; positive: removing the row harms.
 //! Surrogate: ridge regression of `target` on the embedding (and 1), `grad_i = (theta . x_i - y_i) x_i`; for interaction data (`items`) a
 //! recommender, told of in `sasrec`. Rows fall into two halves by lot;
-//! one half trains, the other gives `v`, and the other way round. Source: Koh and Liang 2017, section 2; `DEALRec` (Lin et al. 2024), section
-//! 3.1. Deviations: an exact solve (Cholesky, refined) in place of 5 000 stochastic steps; a regression in place of a recommender;
+//! one half trains, the other gives `v`, and the other way round. Source: Koh and Liang 2017; `DEALRec` (Lin et al. 2024).
+//! Deviations: an exact solve (Cholesky, refined) in place of 5 000 stochastic steps; a regression in place of a recommender;
 //! two halves, because at the optimum of its own data `v` is 0 and the ranking noise. Released values: [`inverse_hessian`] with
 //! `Damping::released()`. Cost: n d^2 + d^3 time, 4 n d + 32 d^2 bytes.
 
@@ -55,7 +55,7 @@ impl Algorithm for Influence {
     const INFO: Info = Info {
         name: "influence",
         summary: "Scores a row by how much a small model, of embeddings or of users' items, would lose on other rows without it.",
-        source: "Koh and Liang 2017, section 2; DEALRec (Lin et al. 2024), section 3.1",
+        source: "Koh and Liang 2017; DEALRec (Lin et al. 2024), influence",
         cost: "n d^2 + d^3 time, 4 n d + 32 d^2 bytes; with items, e n t (36 d^2 + 2 t d) time, 24 n t d bytes for e epochs and t items a row",
     };
 

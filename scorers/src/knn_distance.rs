@@ -3,7 +3,7 @@
 //! `score_i = |x_i - x_(k)|`, the k-th nearest of the other rows (duplicates count, at distance 0); `cosine`: `1 - cos`. With fewer
 //! than k other rows the farthest there is counts; a row alone scores 0; a zero vector is at cosine distance 1 of all but other
 //! zero vectors. Source:
-//! `InstructMining` (Cao et al. 2023), section 3.1, indicator Knn6. Deviation: exact up to 100 000 rows, where the paper's unofficial code
+//! `InstructMining` (Cao et al. 2023), indicator Knn6. Deviation: exact up to 100 000 rows, where the paper's unofficial code
 //! approximates; above that by cells (`search`). Cost: n^2 d exact, about probes n d sqrt(n) by cells; the embeddings in memory.
 
 use crate::reading::finish;
@@ -70,7 +70,7 @@ impl Algorithm for KnnDistance {
     const INFO: Info = Info {
         name: "knn-distance",
         summary: "Scores a row by the distance to its k-th nearest other row: rare rows first.",
-        source: "InstructMining (Cao et al. 2023), section 3.1, indicator Knn6",
+        source: "InstructMining (Cao et al. 2023), indicator Knn6",
         cost: "n^2 d exact, about probes n d sqrt(n) by cells; the embeddings in memory",
     };
 }

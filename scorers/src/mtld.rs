@@ -2,7 +2,7 @@
 //!
 //! Walk the words with the running ratio types / tokens; where it falls to `threshold`, count a factor and start anew; the rest
 //! counts as `(1 - ratio) / (1 - threshold)`. MTLD = words / factors, mean of both directions; no factor at all: the number of
-//! words. Source: `McCarthy` and Jarvis 2010, section 2; an indicator of `InstructMining`. Deviation: a text without words scores
+//! words. Source: `McCarthy` and Jarvis 2010; an indicator of `InstructMining`. Deviation: a text without words scores
 //! 0, not nothing. Words as in [`crate::words`]. Cost: two passes over the words of each text.
 
 use crate::reading::{each_text, finish, text_column};
@@ -46,7 +46,7 @@ impl Algorithm for Mtld {
     const INFO: Info = Info {
         name: "mtld",
         summary: "Scores a text by the variety of its words, nearly independent of its length.",
-        source: "McCarthy and Jarvis 2010, section 2; indicator of InstructMining",
+        source: "McCarthy and Jarvis 2010; indicator of InstructMining",
         cost: "two passes over the words; 12 n bytes",
     };
 }

@@ -2,8 +2,8 @@
 //!
 //! `ppl = exp(loss)`, the loss a mean over learnt tokens. `low` scores `-ppl`, `high` scores `ppl`, `mid` scores `-|ln ppl - median|`.
 //! Rows with fewer than `min_tokens` learnt tokens get the worst score of the pool: an answer of one token has a tiny
-//! perplexity and says little. Source: Ankner et al. 2024 ("Perplexed by Perplexity"), section 2 (low, medium, high); `low` as in POINTS
-//! (Liu et al. 2024), section 3. Deviation: a score, so the share kept is the budget. Cost: n, for `mid` n log n.
+//! perplexity and says little. Source: Ankner et al. 2024 ("Perplexed by Perplexity": low, medium, high); `low` as in POINTS
+//! (Liu et al. 2024). Deviation: a score, so the share kept is the budget. Cost: n, for `mid` n log n.
 
 use crate::reading::{finish, median, non_negative, numbers};
 use arrow::array::Float32Array;
@@ -52,7 +52,7 @@ impl Algorithm for Perplexity {
     const INFO: Info = Info {
         name: "perplexity",
         summary: "Scores a row by a model's perplexity on it: low, high or near the median first.",
-        source: "Ankner et al. 2024 (Perplexed by Perplexity), section 2; POINTS (Liu et al. 2024), section 3",
+        source: "Ankner et al. 2024 (Perplexed by Perplexity); POINTS (Liu et al. 2024)",
         cost: "n log n time, 24 n bytes; the model's losses are a forward pass over the rows",
     };
 }

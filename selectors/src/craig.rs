@@ -3,7 +3,7 @@
 //! `F(S) = sum_j min_(i in S) |x_j - x_i|`, least: the distance of gradient proxies bounds the error of the weighted sum
 //! of gradients. Greedy, class by class; the weight of a member is the number of rows nearest to it, scaled so that all
 //! weights sum to the rows taken; `curate train` weighs the loss of a row by it. The vectors are the pool's embeddings; gradient proxies of one's own are named with
-//! `--embedder column:NAME`. Source: Mirzasoleiman, Bilmes, Leskovec 2020 (CRAIG), sections 3 and 4; lazy evaluation, Minoux
+//! `--embedder column:NAME`. Source: Mirzasoleiman, Bilmes, Leskovec 2020 (CRAIG); lazy evaluation, Minoux
 //! 1978. Deviations: F is measured at `judges` rows a class, drawn at random, where there are more; a member always
 //! stands for itself; shares by largest remainder. Ties go to the lower row id. Cost: n J d time for J judges a
 //! class, then about n J a pick; 4 (n d + n J) bytes, distances are made anew where that does not fit.
@@ -15,7 +15,7 @@ use crate::distances::Distances;
 use crate::grouping::{Grouping, labels};
 use crate::limit::Limit;
 use crate::strata::{Placed, Strata};
-use crate::vectors::Vectors;
+use crate::vectors::{Vectors, by_id};
 use cover::{Cover, taken};
 use curate_core::kernels::MatRef;
 use curate_core::{Algorithm, Budget, Column, Ctx, Info, Pool, Result, Selection, Selector};
@@ -61,7 +61,7 @@ impl Algorithm for Craig {
     const INFO: Info = Info {
         name: "craig",
         summary: "Takes rows that stand for all others; each weighs in training as much as the rows it stands for.",
-        source: "CRAIG (Mirzasoleiman, Bilmes, Leskovec 2020), sections 3 and 4",
+        source: "CRAIG (Mirzasoleiman, Bilmes, Leskovec 2020)",
         cost: "n J d, then about n J a pick, for J judges a class; 4 (n d + n J) bytes",
     };
 }
@@ -85,8 +85,7 @@ impl Selector for Craig {
         }
         let ctx = &ctx.child(Self::INFO.name);
         let grouping = self.grouping(pool)?;
-        let mut by_id: Vec<usize> = (0..ids.len()).collect();
-        by_id.sort_unstable_by_key(|&position| (ids[position], position));
+        let by_id = by_id(&ids);
         let block = Vectors::new(pool, &ids, self.normalize, ctx).at(&by_id)?;
         let sizes = sizes(&grouping);
         let share = |rows: usize| self.shares(&sizes, rows);

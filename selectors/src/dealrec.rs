@@ -3,7 +3,7 @@
 //! `s_i = minmax(influence_i) + lambda minmax(effort_i)`; the `floor(prune n)` rows of the highest s are passed over;
 //! the range of s over the others is cut into `strata` parts of equal width (a row belongs to the first part whose upper
 //! edge reaches it); of the places left, the smallest stratum gets its share `floor(places / strata left)`, at most its
-//! size, then the next one; rows of a stratum are drawn uniformly. Source: Lin et al. 2024 (`DEALRec`), section 3.3; the
+//! size, then the next one; rows of a stratum are drawn uniformly. Source: Lin et al. 2024 (`DEALRec`); the
 //! formulas follow the published code. Deviations: the minmax of a constant is 0 and the last edge is the largest score
 //! itself (the code fails on the one and may lose the top row by the other); where the budget asks for more than the rows
 //! left by pruning, the pruned ones fill up, lowest score first, as a stratum of their own. Ties go to the lower row id.
@@ -41,7 +41,7 @@ impl Algorithm for DealRec {
     const INFO: Info = Info {
         name: "dealrec",
         summary: "Takes influential rows that a model has to work for, spread over all levels of that score.",
-        source: "DEALRec (Lin et al. 2024), section 3.3; the published code",
+        source: "DEALRec (Lin et al. 2024); the published code",
         cost: "n log n time, 80 n bytes; the scores are a gradient and a surrogate model",
     };
 }

@@ -1,7 +1,7 @@
 //! Takes the rows of the highest quality that are not too similar to a row taken before.
 //!
 //! Rows in order of falling `score.quality`; a row is taken if its cosine to every row taken before is at most
-//! `similarity`. Source: Liu et al. 2024 (DEITA), section 3 (score first, then diversity). Deviations: exact search for the
+//! `similarity`. Source: Liu et al. 2024 (DEITA: score first, then diversity). Deviations: exact search for the
 //! nearest row taken; where the pool ends before the budget does, the rows passed over follow, the least similar to
 //! what was taken first (equals: by quality), as if the bound were raised; the paper takes fewer rows. Ties go to the lower
 //! row id. Cost: v k d time for v rows looked at and k taken; 4 k d bytes, the embeddings a slab at a time, 40 n bytes.
@@ -38,7 +38,7 @@ impl Algorithm for Deita {
     const INFO: Info = Info {
         name: "deita",
         summary: "Takes the rows of the highest quality that are not too similar to a row taken before.",
-        source: "DEITA (Liu et al. 2024), section 3: score first, diversity-aware",
+        source: "DEITA (Liu et al. 2024): score first, diversity-aware",
         cost: "v k d time for v rows looked at and k taken; 4 k d + 40 n bytes and a slab of the embeddings",
     };
 }

@@ -3,7 +3,7 @@
 //! `ln w = sum_g ln p(g) - ln q(g)` over a row's words and pairs of neighbouring words g, each hashed into one of `buckets`; p is
 //! the distribution of the target, q that of the pool, both with `smoothing` added to every bucket. The rows of the
 //! largest `ln w + Gumbel noise` are taken, which draws them without replacement in proportion to w. Source: Xie et al. 2023
-//! (DSIR), sections 3 and 4. Deviations: added counts in place of 1e-8, so that one word which the target lacks does not
+//! (DSIR). Deviations: added counts in place of 1e-8, so that one word which the target lacks does not
 //! decide; no row is dropped for being short, those without words come last; `per_word` divides ln w by the number of
 //! terms, which takes away the taste for long rows. Words are runs of letters and digits in lower case, or of other
 //! signs. Cost: twice the characters of the pool; 16 bytes a bucket and 40 n bytes, texts a chunk at a time.
@@ -46,7 +46,7 @@ impl Algorithm for Dsir {
     const INFO: Info = Info {
         name: "dsir",
         summary: "Draws rows so that their words are distributed like those of a target.",
-        source: "DSIR (Xie et al. 2023), sections 3 and 4",
+        source: "DSIR (Xie et al. 2023)",
         cost: "twice the characters of the pool; 16 bytes a bucket and 40 n bytes",
     };
 }

@@ -2,14 +2,14 @@
 //!
 //! `f(S) = sum_i max_{j in S} s(i, j)`, `s` the positive part of the cosine; the greedy choice reaches at least 1 - 1/e of the
 //! best `f`. Source: Nemhauser, Wolsey, Fisher 1978; lazy evaluation, Minoux 1978; for data selection, Wei, Iyer, Bilmes
-//! 2015, section 2. Deviation: `s(i, j)` counts only where j is among the `neighbours` rows most similar to i (or i
+//! 2015. Deviation: `s(i, j)` counts only where j is among the `neighbours` rows most similar to i (or i
 //! itself), never all pairs; above 100 000 rows those are looked for in the nearest cells only (`search`).
 //! Ties go to the lower row id. Cost: n^2 d exact, about probes n d sqrt(n) by cells, then about n neighbours log n; the
 //! embeddings in memory and 16 n (neighbours + 1) bytes.
 
 use crate::limit::Limit;
 use crate::neighbours::{Covers, Search};
-use crate::vectors::Vectors;
+use crate::vectors::{Vectors, by_id};
 use curate_core::{Algorithm, Assessment, Budget, Column, Ctx, Info, Pick, Pool, Result, Selection, Selector};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -59,7 +59,7 @@ impl Algorithm for FacilityLocation {
     const INFO: Info = Info {
         name: "facility-location",
         summary: "Takes the rows that together represent the pool best; variety without a taste for outliers.",
-        source: "Nemhauser, Wolsey, Fisher 1978; Wei, Iyer, Bilmes 2015, section 2",
+        source: "Nemhauser, Wolsey, Fisher 1978; Wei, Iyer, Bilmes 2015",
         cost: "n^2 d exact, about probes n d sqrt(n) by cells; 4 n d + 16 n (neighbours + 1) bytes",
     };
 }
@@ -82,8 +82,7 @@ impl Selector for FacilityLocation {
             return Ok(Selection::default());
         }
         let ctx = &ctx.child("facility-location");
-        let mut by_id: Vec<usize> = (0..ids.len()).collect();
-        by_id.sort_unstable_by_key(|&position| (ids[position], position));
+        let by_id = by_id(&ids);
         let covers = {
             let block = Vectors::new(pool, &ids, self.normalize, ctx).at(&by_id)?;
             let by_cells = match self.search {

@@ -3,7 +3,7 @@
 //!
 //! `c_j = g_j - sum_(l != j) g_l / (n - 1)`, g the potentials of the candidates in the transport between pool and target
 //! (equal weights, entropy `epsilon`): the change of the distance for mass moved onto row j from all others. Rows of the
-//! smallest `c` first. Source: Kang et al. 2024 (GOT-D), section 3; calibration, Just et al. 2023 (LAVA). Deviation: the
+//! smallest `c` first. Source: Kang et al. 2024 (GOT-D); calibration, Just et al. 2023 (LAVA). Deviation: the
 //! published notebook divides by n where n - 1 is meant: same order, but there the values depend on how g is shifted. The
 //! plan is solved to `tolerance`; theirs stops early. Rows count alone: copies of a row all rank together. Ties go to the
 //! lower row id. Cost: n m d once and n m exponentials a sweep for m target rows, exact about n m times some hundred;
@@ -83,7 +83,7 @@ impl Algorithm for GotD {
     const INFO: Info = Info {
         name: "gotd",
         summary: "Takes the rows that pull the pool towards a target by optimal transport, each row on its own.",
-        source: "Kang et al. 2024 (GOT-D), section 3; Just et al. 2023 (LAVA), calibration",
+        source: "Kang et al. 2024 (GOT-D); Just et al. 2023 (LAVA), calibration",
         cost: "n m (d + exponentials a sweep) for m target rows; 4 (n + m) d bytes, more is used where there is",
     };
 }

@@ -2,8 +2,8 @@
 //!
 //! Falling `score.ifd`: IFD = loss of the answer after its instruction / loss of the answer alone, as the scorer of that
 //! name gives it. A row whose IFD reaches `ceiling` (the instruction hinders) or that the scorer marked as such by a
-//! negative sign does not belong to its instruction. Source: Li et al. 2024 (Cherry), section 2; Superfiltering (Li et al.
-//! 2024), section 3. Deviation: such rows are not dropped but come last, the least bad first, and the report counts those
+//! negative sign does not belong to its instruction. Source: Li et al. 2024 (Cherry); Superfiltering (Li et al.
+//! 2024). Deviation: such rows are not dropped but come last, the least bad first, and the report counts those
 //! that the budget reached. Ties go to the lower row id. Cost: n log n time, 24 n bytes.
 
 use crate::grouping::warn;
@@ -33,7 +33,7 @@ impl Algorithm for Ifd {
     const INFO: Info = Info {
         name: "ifd",
         summary: "Takes the rows whose instruction helps a model least, misfits last.",
-        source: "Li et al. 2024 (Cherry), section 2; Superfiltering (Li et al. 2024), section 3",
+        source: "Li et al. 2024 (Cherry); Superfiltering (Li et al. 2024)",
         cost: "n log n time, 24 n bytes; the score is two forward passes over the rows",
     };
 }

@@ -1,7 +1,7 @@
 //! Farthest first: every row taken is the one farthest from all rows taken before, so that no corner of the pool is missed.
 //!
 //! `next = argmax_i min_{s in S} |x_i - x_s|`, ties to the lower row id; the largest distance left is at most twice the
-//! best possible for that many rows. Source: Gonzalez 1985; as core-set selection, Sener and Savarese 2018, section 4.
+//! best possible for that many rows. Source: Gonzalez 1985; as core-set selection, Sener and Savarese 2018.
 //! Deviation: none in the rule; the start is fixed (`start`) instead of arbitrary. Outliers are taken early by design:
 //! filter them first, or use facility-location. Cost: k n d time; the embeddings in memory where the limit allows, else
 //! they are read again for every pick; 20 n bytes besides.
@@ -40,7 +40,7 @@ impl Algorithm for KCenter {
     const INFO: Info = Info {
         name: "k-center",
         summary: "Takes the row farthest from all rows taken before; covers every corner of the pool, outliers included.",
-        source: "Gonzalez 1985; Sener and Savarese 2018 (core-sets), section 4",
+        source: "Gonzalez 1985; Sener and Savarese 2018 (core-sets)",
         cost: "k n d time; 4 n d bytes where they fit, else one chunk, and 20 n bytes",
     };
 }

@@ -3,8 +3,8 @@
 //! Rows are ranked by their loss (perplexity is `exp(loss)`, which has the same order). `low` takes ranks 1, 2, ..., `high` the
 //! last first, `mid` those nearest to the middle rank, so that a budget of b rows is the band of b ranks around the median.
 //! `skip` passes over that share of the rows at the end where the band begins, `min_tokens` over answers too short to
-//! judge; both come last. Source: Ankner et al. 2024 ("Perplexed by Perplexity"), section 2 (low, medium, high); the
-//! defaults with a budget of 20% are the filter of POINTS (Liu et al. 2024, section 3). Deviations: bands are cut by the
+//! judge; both come last. Source: Ankner et al. 2024 ("Perplexed by Perplexity": low, medium, high); the
+//! defaults with a budget of 20% are the filter of POINTS (Liu et al. 2024). Deviations: bands are cut by the
 //! budget, not at fixed quantiles; POINTS rounds its probabilities to bfloat16 first. Ties go to the lower row id.
 //! Cost: n log n time, 40 n bytes.
 
@@ -56,7 +56,7 @@ impl Algorithm for Perplexity {
     const INFO: Info = Info {
         name: "perplexity",
         summary: "Takes rows by a model's perplexity on them: a low, middle or high band.",
-        source: "Ankner et al. 2024 (Perplexed by Perplexity), section 2; POINTS (Liu et al. 2024), section 3",
+        source: "Ankner et al. 2024 (Perplexed by Perplexity); POINTS (Liu et al. 2024)",
         cost: "n log n time, 40 n bytes; the losses are a forward pass over the rows",
     };
 }

@@ -2,7 +2,7 @@
 //!
 //! In every cell the rows come in the order of `keep`; a row is dropped if some row kept before it in its cell has
 //! `cos(x, y) > 1 - epsilon`, that is `|x - y|^2 < 2 epsilon` on unit vectors, or equals it bit by bit.
-//! Source: `SemDeDup` (Abbas et al. 2023), section 3. Deviations: a row is compared with rows that stay, not with rows that
+//! Source: `SemDeDup` (Abbas et al. 2023). Deviations: a row is compared with rows that stay, not with rows that
 //! were themselves dropped, so that every dropped row has a kept one beside it; `keep` knows more orders than
 //! the paper's hard and easy. Identical vectors always fall into one cell; near-duplicates across a border are not seen.
 //! Cost: that of k-means, then n m d for m rows in a cell; at most a quarter of the memory limit for vectors and
@@ -68,7 +68,7 @@ impl Algorithm for SemanticDedup {
     const INFO: Info = Info {
         name: "semantic-dedup",
         summary: "Drops rows that say nearly the same as a row that stays.",
-        source: "SemDeDup (Abbas et al. 2023), section 3",
+        source: "SemDeDup (Abbas et al. 2023)",
         cost: "that of k-means, then n m d for m rows in a cell; a quarter of the memory limit and 40 n bytes",
     };
 }

@@ -1,6 +1,6 @@
 //! Candidates and target side by side: both in order of their row ids, checked, of the same dimension.
 
-use crate::vectors::{Block, Vectors};
+use crate::vectors::{Block, Vectors, by_id};
 use curate_core::{Column, Ctx, Error, Pool, Result};
 
 /// Candidates and target, ready to be compared.
@@ -17,12 +17,6 @@ pub(crate) struct Sides<'a> {
     pub(crate) target_by_id: Vec<usize>,
     /// Vectors of the target in that order.
     pub(crate) goals: Block,
-}
-
-fn by_id(ids: &[u64]) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..ids.len()).collect();
-    order.sort_unstable_by_key(|&position| (ids[position], position));
-    order
 }
 
 impl<'a> Sides<'a> {

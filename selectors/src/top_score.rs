@@ -1,6 +1,6 @@
 //! Takes the rows of the highest quality score: right when the score is to be trusted and variety does not matter.
 //!
-//! Falling `score.quality`, ties to the lower row id. Source: own work; the plain form of what DEITA (section 3) and
+//! Falling `score.quality`, ties to the lower row id. Source: own work; the plain form of what DEITA and
 //! `InstructMining` do after scoring. Cost: n log n time, 24 n bytes.
 
 use crate::limit::Limit;
@@ -18,7 +18,7 @@ impl Algorithm for TopScore {
     const INFO: Info = Info {
         name: "top-score",
         summary: "Takes the rows of the highest quality score, whatever they resemble.",
-        source: "own work; the last step of DEITA (section 3) and InstructMining",
+        source: "own work; the last step of DEITA and InstructMining",
         cost: "n log n time, 24 n bytes",
     };
 }

@@ -147,6 +147,13 @@ fn scale_to_unit(row: &mut [f32]) {
     }
 }
 
+/// Positions in order of their row ids.
+pub(crate) fn by_id(ids: &[u64]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..ids.len()).collect();
+    order.sort_unstable_by_key(|&position| (ids[position], position));
+    order
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

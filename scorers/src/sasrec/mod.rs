@@ -5,7 +5,7 @@
 //! and the other way round. Influence is taken of one matrix, the last block's attention output: at each position the loss depends on it
 //! through `context W` alone, so that with `a` the gradient of a logit by `context W` and `c` the context, the Gauss-Newton matrix is the
 //! mean of `sigma' (c a^T)(c a^T)^T`. `influence_i = <(G + damping I)^-1 v, grad_i>`, one solve by conjugate gradients for all rows. Source: `DEALRec` (Lin et al.
-//! 2024), section 3.1; `SASRec` (Kang and `McAuley` 2018), section III. Deviations: the Gauss-Newton matrix in place of the Hessian (never indefinite), an exact
+//! 2024); `SASRec` (Kang and `McAuley` 2018). Deviations: the Gauss-Newton matrix in place of the Hessian (never indefinite), an exact
 //! solve in place of a stochastic recursion, negatives fixed for each row, one attention head without biases, no dropout but few
 //! epochs. Cost, for p positions, width d and e epochs: e p (36 d^2 + 2 t d) time for sequences of t items, then 4 p d^2 a step of the solver; 24 p d bytes.
 
