@@ -10,14 +10,14 @@ use curate_ingest::Source;
 use std::sync::Arc;
 
 /// Columns of the corpus that candidates are joined with.
-pub(super) struct Provided {
+pub(crate) struct Provided {
     pool: Pool,
     ids: Vec<u64>,
     columns: Vec<Column>,
 }
 
 /// Needs that the learner serves, and those that the corpus serves: a signal that the input has as a column is of the corpus.
-pub(super) fn split(needs: &[Column], source: &Source) -> (Vec<Column>, Vec<Column>) {
+pub(crate) fn split(needs: &[Column], source: &Source) -> (Vec<Column>, Vec<Column>) {
     let here = |need: &Column| source.schema().field_with_name(need.as_str()).is_ok();
     let known = |need: &&Column| !["row", "text"].contains(&need.as_str());
     let of_model = |need: &Column| need.as_str().starts_with("signal.") && !here(need);
@@ -29,7 +29,7 @@ impl Provided {
     ///
     /// # Errors
     /// `column/missing` when nobody provides one; what the stages give.
-    pub(super) fn open(
+    pub(crate) fn open(
         plan: &Plan,
         host: &Host,
         source: &Arc<Source>,
@@ -49,7 +49,7 @@ impl Provided {
     ///
     /// # Errors
     /// `column/row` for a row that has no values; what reading gives.
-    pub(super) fn join(&self, mut candidates: Pool) -> Result<Pool> {
+    pub(crate) fn join(&self, mut candidates: Pool) -> Result<Pool> {
         let place = |id: &u64| {
             self.ids.binary_search(id).map_err(|_| {
                 Error::data("column/row", format!("row {id} has no {}", self.columns[0]))

@@ -1,0 +1,30 @@
+//! Everything a handler can reach.
+
+use crate::guard::Places;
+use crate::jobs::Jobs;
+use crate::load::Load;
+use crate::meter::Meter;
+use crate::session::{Sessions, Shared};
+use curate_api::{Error, Result};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The server's parts.
+pub struct App {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) sessions: Sessions,
+    pub(crate) jobs: Jobs,
+    pub(crate) places: Places,
+    pub(crate) meter: Arc<Meter>,
+    pub(crate) load: Load,
+    pub(crate) started: Instant,
+}
+
+/// Do synchronous work where it does not hold up others.
+///
+/// # Errors
+/// What the work gives.
+pub(crate) async fn aside<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let joined = tokio::task::spawn_blocking(work).await;
+    joined.unwrap_or_else(|e| Err(Error::io("server/failed", format!("the work broke off: {e}")).hint("this is a defect; please report it")))
+}
