@@ -157,7 +157,12 @@ fn session_routes() -> Vec<Route> {
 
 fn looking_routes() -> Vec<Route> {
     vec![
-        Route::get("/v1/sessions/{id}/state", "Clusters, posteriors and memory of the method.", get(look::state)).fails(&[409, 425]),
+        Route::get("/v1/sessions/{id}/state", "Clusters, posteriors and memory of the method.", get(look::state))
+            .asks(&[("words", "true: begin to find words of the clusters where there are none yet, and tell what was steered")])
+            .fails(&[409, 425]),
+        Route::get("/v1/sessions/{id}/map", "The corpus on a plane.", get(look::map)).fails(&[409, 422, 425]),
+        Route::get("/v1/sessions/{id}/groups/{group}", "A cluster: words, examples, scores.", get(look::group))
+            .fails(&[404, 409, 422, 425]),
         Route::get("/v1/sessions/{id}/history", "One point a step.", get(look::history)).asks(PAGE),
         Route::get("/v1/sessions/{id}/events", "Live news.", get(look::events)).gives(200, Content::Other("text/event-stream")),
         Route::get("/v1/sessions/{id}/rows/{row}", "A row.", get(look::row)).fails(&[409, 425]),

@@ -29,14 +29,31 @@ const fn usual() -> usize {
     2000
 }
 
+/// What to do besides telling the state.
+#[derive(Debug, Deserialize)]
+pub(crate) struct InWords {
+    #[serde(default)]
+    words: bool,
+}
+
 /// `GET /v1/sessions/{id}/state`.
-pub(crate) async fn state(State(app): Here, Path(id): Path<String>) -> Answer<Json<Value>> {
-    Ok(Json(aside(move || app.sessions.get(&id)?.state()).await?))
+pub(crate) async fn state(State(app): Here, Path(id): Path<String>, Query(wish): Query<InWords>) -> Answer<Json<Value>> {
+    Ok(Json(aside(move || app.sessions.get(&id)?.state_in_words(wish.words)).await?))
+}
+
+/// `GET /v1/sessions/{id}/map`.
+pub(crate) async fn map(State(app): Here, Path(id): Path<String>) -> Answer<Response> {
+    Ok(bytes("application/json", aside(move || app.sessions.get(&id)?.map()).await?))
+}
+
+/// `GET /v1/sessions/{id}/groups/{group}`.
+pub(crate) async fn group(State(app): Here, Path((id, group)): Path<(String, u32)>) -> Answer<Json<Value>> {
+    Ok(Json(aside(move || app.sessions.get(&id)?.group(group)).await?))
 }
 
 /// `GET /v1/sessions/{id}/history`.
 pub(crate) async fn history(State(app): Here, Path(id): Path<String>, Query(page): Query<Page>) -> Answer<Json<Value>> {
-    Ok(Json(aside(move || app.sessions.get(&id)?.history(page.after, page.limit)).await?))
+    Ok(Json(aside(move || app.sessions.get(&id)?.history_in_groups(page.after, page.limit)).await?))
 }
 
 /// `GET /v1/sessions/{id}/rows/{row}`.

@@ -1,5 +1,6 @@
 //! All sessions of a server: made, found, resumed after a restart, removed.
 
+use super::look::Looks;
 use super::session::{Session, now};
 use crate::store::{Record, Store, Table};
 use crate::wire::SessionSpec;
@@ -17,13 +18,14 @@ pub(crate) struct Shared {
     /// Folder of the copied rows.
     pub(crate) corpora: PathBuf,
     pub(crate) host: Host,
+    pub(super) looks: Looks,
     known: Mutex<HashMap<String, Weak<Corpus>>>,
     read_only: AtomicBool,
 }
 
 impl Shared {
     pub(crate) fn new(store: Arc<dyn Store>, corpora: PathBuf, host: Host) -> Arc<Self> {
-        Arc::new(Self { store, corpora, host, known: Mutex::default(), read_only: AtomicBool::new(false) })
+        Arc::new(Self { store, corpora, host, looks: Looks::default(), known: Mutex::default(), read_only: AtomicBool::new(false) })
     }
 
     /// Whether the store could take nothing in the last time.

@@ -1,6 +1,7 @@
 //! Sessions: batches out, signals in, nothing acknowledged ever lost.
 
 mod load;
+mod look;
 mod machine;
 mod manager;
 mod order;

@@ -60,7 +60,7 @@ impl Looks {
             return Some(match &entry.made {
                 Made::Working => Err(not_yet()),
                 Made::Done(survey) => Ok(survey.clone()),
-                Made::Failed(error) => Err(error.clone()),
+                Made::Failed(error) => Err(again(error)),
             });
         }
         known.surveys.insert(session.to_owned(), Entry { groups: groups.clone(), made: Made::Working, asked });
@@ -128,6 +128,15 @@ impl Session {
         let drawn = self.shared.looks.drawn(&self.id);
         held(&drawn).read_on(self.shared.store.as_ref(), &self.id)?;
         Ok(drawn)
+    }
+}
+
+/// The error once more, for another caller.
+fn again(error: &Error) -> Error {
+    let same = Error::data(error.code(), error.to_string());
+    match error.hint_text() {
+        Some(hint) => same.hint(hint),
+        None => same,
     }
 }
 
