@@ -10,6 +10,7 @@ fetches one batch ahead, which a method that waits for the losses of the last ba
 
 from __future__ import annotations
 
+import math
 from typing import Any, Dict, List, Optional
 
 import torch
@@ -136,7 +137,8 @@ class CurateCallback(TrainerCallback, ExportableState):
 def check_lag(dataset: CurateIterableDataset, rows: int) -> None:
     """Refuse what would wait for itself: an optimizer step of ``rows`` rows is drawn whole before any of its losses exist."""
     batch = int(dataset.session.info["batch"])
-    needed = rows // batch - 1 if rows % batch == 0 else 0 if batch % rows == 0 else -(-rows // batch)
+    # optimizer step k ends inside session step ceil(k rows / batch), and floor((k - 1) rows / batch) steps are fed by then
+    needed = max(-(-k * rows // batch) - 1 - (k - 1) * rows // batch for k in range(1, batch // math.gcd(rows, batch) + 1))
     if dataset.stream.lag < needed:
         raise CurateError(
             "client/lag", f"an optimizer step takes {rows} rows and the session hands out {batch} a step, so {needed} steps of feedback are outstanding; it allows {dataset.stream.lag}",

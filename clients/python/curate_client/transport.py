@@ -159,7 +159,10 @@ class Transport:
 
     def _take(self, used: bool) -> Tuple[http.client.HTTPConnection, bool]:
         if self._process != os.getpid():
+            inherited = self._idle
             self._fresh()
+            for connection in inherited:
+                connection.close()  # this process's handles alone; the other goes on using its own
         with self._lock:
             if used and self._idle:
                 return self._idle.pop(), True
