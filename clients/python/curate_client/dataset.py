@@ -42,7 +42,7 @@ class CurateIterableDataset(IterableDataset):  # type: ignore[type-arg]
     """Yields this rank's rows as dicts: what the session renders, and with ``tags`` the row's number, step, rows in that step, and weight under
     ``_curate_row``, ``_curate_step``, ``_curate_of``, ``_curate_weight``.
 
-    It is a stream, not a list: a second loop over it goes on where the first stopped. `state_dict` and `load_state_dict` are those of torchdata's
+    It is a stream, not a list (``finished = True`` makes it yield nothing more): a second loop over it goes on where the first stopped. `state_dict` and `load_state_dict` are those of torchdata's
     StatefulDataLoader. At most one dataloader worker, since rows have one order.
 
     Args:
@@ -70,11 +70,13 @@ class CurateIterableDataset(IterableDataset):  # type: ignore[type-arg]
         self.rank = own_rank if rank is None else rank
         self.world = own_world if world is None else world
         self.session, self.transform, self.tags = session, transform, tags
-        self.stream = RowStream(session, self.rank, self.world, prefetch=prefetch, start=start, score=score, sync=barrier())
+        self.finished = False
+        self.stream = RowStream(session, self.rank, self.world, prefetch=prefetch, start=start, score=score)
         self.feedback = Feedback(session, self.rank)
 
     def begin(self) -> None:
         """Go to where this trainer stands; needed with several ranks and a dataloader worker, else the first row does it."""
+        self.stream.sync = barrier()  # now: a dataset is often made before torch.distributed is
         self.stream.begin()
 
     def __iter__(self) -> Iterator[Dict[str, Any]]:
@@ -84,6 +86,9 @@ class CurateIterableDataset(IterableDataset):  # type: ignore[type-arg]
                 "client/workers", f"{worker.num_workers} dataloader workers would hand out every row several times",
                 hint="set num_workers to 0 or 1: the next batch is fetched on a thread anyway",
             )
+        if self.finished:
+            return
+        self.begin()
         for drawn in self.stream:
             yield self.render(drawn)
 

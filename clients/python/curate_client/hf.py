@@ -116,6 +116,7 @@ class CurateCallback(TrainerCallback, ExportableState):
         if not position:
             raise CurateError("client/no-position", "the checkpoint has no place in a session", hint="it was written without CurateCallback; start anew, or load_state_dict by hand")
         dataset.load_state_dict(position)
+        dataset.finished = state.global_step >= state.max_steps  # the trainer would take one more step before it looks
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Send what is whole; before a checkpoint, wait until every rank has."""

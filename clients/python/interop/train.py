@@ -30,7 +30,7 @@ class Logged(CurateTrainerMixin):
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    for name in ("url", "session", "spec", "out", "model", "log"):
+    for name in ("url", "session", "spec", "out", "model", "trace"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--save", type=int, default=7)
@@ -52,13 +52,13 @@ def build(chosen: argparse.Namespace, dataset: CurateIterableDataset) -> Any:
         from trl import SFTConfig, SFTTrainer
 
         class CuratedSft(Logged, SFTTrainer):  # type: ignore[misc]
-            log_path = Path(chosen.log)
+            log_path = Path(chosen.trace)
 
         args = SFTConfig(**common, dataset_kwargs={"skip_prepare_dataset": True}, max_length=None, bf16=False, gradient_checkpointing=False)
         return CuratedSft(model=model, args=args, train_dataset=dataset, processing_class=tokenizer)
 
     class Curated(Logged, Trainer):  # type: ignore[misc]
-        log_path = Path(chosen.log)
+        log_path = Path(chosen.trace)
 
     return Curated(model=model, args=TrainingArguments(**common), train_dataset=dataset, data_collator=PadCollator())
 

@@ -152,7 +152,7 @@ class Trainers(ServerCase):
         callback = CurateCallback(CurateIterableDataset(self.session()))
         callback.fed_by_trainer = True
         args = SimpleNamespace(ignore_data_skip=False, per_device_train_batch_size=4, n_gpu=0, gradient_accumulation_steps=1)
-        state, control = SimpleNamespace(global_step=5, stateful_callbacks={}), SimpleNamespace(should_save=False)
+        state, control = SimpleNamespace(global_step=5, max_steps=5, stateful_callbacks={}), SimpleNamespace(should_save=False)
         callback.on_init_end(args, state, control)
         self.assertTrue(args.ignore_data_skip)
         with self.assertRaises(CurateError) as raised:
@@ -160,7 +160,7 @@ class Trainers(ServerCase):
         self.assertEqual(raised.exception.code, "client/no-position")
         state.stateful_callbacks = {"CurateCallback": {"attributes": {"position": {"session": "run", "step": 5, "offset": 0, "cursor": None}}}}
         callback.on_train_begin(args, state, control)
-        self.assertEqual(callback.dataset.feedback.step, 5)
+        self.assertEqual((callback.dataset.feedback.step, list(callback.dataset)), (5, []))
 
     def test_a_callback_alone_is_refused(self) -> None:
         from curate_client.hf import CurateCallback
