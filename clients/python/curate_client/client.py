@@ -206,9 +206,10 @@ class Session:
         self.info = self.client.call("POST", self._path("/resume"), {})
         return self.info
 
-    def steer(self, group: int, factor: float) -> Any:
-        """Multiply a cluster's weight, from the next batch on. Never sent again by itself: twice would multiply twice."""
-        return self.client.call("POST", self._path("/steer"), {"group": group, "factor": factor}, repeatable=False)
+    def steer(self, group: int, factor: float, id: Optional[str] = None) -> Any:
+        """Multiply a cluster's weight, from the next batch on. A change is made once for its id, which is drawn here unless given."""
+        change = {"group": group, "factor": factor, "id": id or f"c-{uuid.uuid4().hex[:16]}"}
+        return self.client.call("POST", self._path("/steer"), change)
 
     def state(self) -> Dict[str, Any]:
         """Cluster weights, posteriors, memory."""

@@ -1,9 +1,11 @@
 """A session as a torch dataset.
 
 >>> dataset = CurateIterableDataset(session)
->>> for batch in DataLoader(dataset, batch_size=8, collate_fn=collate):
-...     losses = train(batch)
-...     dataset.feedback.add(step, rows, of, {"loss": losses}); dataset.feedback.flush()
+>>> for batch in DataLoader(dataset, batch_size=8, collate_fn=TaggedCollator(PadCollator())):
+...     tags = batch.pop("curate_tags").tolist()
+...     outputs = train(batch)
+...     dataset.feedback.note(tags, loss=row_losses(outputs, batch["labels"]).tolist())
+...     dataset.feedback.flush()
 """
 
 from __future__ import annotations

@@ -40,6 +40,11 @@ class Feedback:
                 raise CurateError("client/feedback-twice", f"row {row} of step {step} has its signals already")
             seen[row] = {name: finite(values[place]) for name, values in signals.items()}
 
+    def note(self, tags: Sequence[Sequence[int]], **signals: Sequence[float]) -> None:
+        """Note signals of tagged rows: each tag is ``[step, row, rows in the step]``, as the torch collator hands them on."""
+        for place, (step, row, of) in enumerate(tags):
+            self.add(step, [row], of, {name: [values[place]] for name, values in signals.items()})
+
     def flush(self) -> int:
         """Send every step that is whole, in order; how many were sent."""
         sent = 0

@@ -213,7 +213,5 @@ class CurateTrainerMixin:
 
     def note_losses(self, tags: List[List[int]], losses: List[float]) -> None:
         """Hand losses of rows to the feedback; tags are ``[step, row, rows in the step]``. Override to see or change what is sent."""
-        if self.curate_dataset is None:
-            return
-        for (step, row, of), loss in zip(tags, losses):
-            self.curate_dataset.feedback.add(step, [row], of, {"loss": [loss]})
+        if self.curate_dataset is not None:
+            self.curate_dataset.feedback.note(tags, loss=losses)

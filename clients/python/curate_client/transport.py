@@ -1,6 +1,6 @@
 """HTTP with the standard library: kept-alive connections, and the same call again until it is answered.
 
-Every call of the contract but one may be sent twice: the server recognises a step, a row set or a name it has seen. So a lost answer, a server
+Every call of the contract may be sent twice: the server recognises a step, a row set or a name it has seen. So a lost answer, a server
 that restarts and an answer that says "not yet" are all met the same way, by sending the call again until the client's patience ends.
 """
 

@@ -41,6 +41,7 @@ class FakeSession:
         self.given: Dict[int, Any] = {}
         self.paused = False
         self.factor = 1.0
+        self.changes: List[str] = []
 
     def info(self) -> Dict[str, Any]:
         return {
@@ -175,7 +176,9 @@ class FakeServer:
             session.paused = verb == "pause"
             return 200, session.info()
         if verb == "steer":
-            session.factor *= body["factor"]
+            if body["id"] not in session.changes:
+                session.changes.append(body["id"])
+                session.factor *= body["factor"]
             return 200, session.info()
         if verb == "candidates":
             return 200, {"session": session.spec["id"], "step": body["step"], "rows": [{"row": row, "data": {"text": f"row {row}"}} for row in range(6)]}

@@ -77,13 +77,21 @@ class Calls(ServerCase):
         self.assertEqual((error.status, error.code, error.hint, error.request_id, error.retriable), (409, "step/out-of-order", "a hint", "r-1", False))
         self.assertEqual(len(self.calls("/propose")), 1)
 
-    def test_steering_is_never_sent_twice(self) -> None:
+    def test_steering_takes_effect_once_whatever_is_lost(self) -> None:
+        session = self.session()
+        self.server.faults = ["drop-after"]
+        session.steer(1, 2.0)
+        self.assertEqual((len(self.calls("/steer")), self.server.sessions["run"].factor), (2, 2.0))
+        session.steer(1, 2.0)
+        self.assertEqual(self.server.sessions["run"].factor, 4.0)
+
+    def test_a_call_that_must_not_be_repeated_is_not(self) -> None:
         session = self.session()
         self.server.faults = ["drop-after"]
         with self.assertRaises(CurateUnavailable) as raised:
-            session.steer(1, 2.0)
+            self.client.call("POST", "/v1/sessions/run/propose", {"step": 1}, repeatable=False)
         self.assertEqual(raised.exception.code, "client/answer-lost")
-        self.assertEqual(self.server.sessions["run"].factor, 2.0)
+        self.assertEqual((len(self.calls("/propose")), session.refresh()["step"]), (1, 1))
 
     def test_connections_are_kept(self) -> None:
         session = self.session()
