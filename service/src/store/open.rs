@@ -1,4 +1,4 @@
-//! Which store: a folder with an embedded database, or a PostgreSQL server by its URL.
+//! Which store: a folder with an embedded database, or a `PostgreSQL` server by its URL.
 
 use super::Store;
 use super::postgres::Postgres;
@@ -14,6 +14,8 @@ pub struct StoreOptions {
     /// Embedded: wait for the disk at every append, so that a power cut loses nothing that was answered either. A killed
     /// process loses nothing in any case.
     pub fsync: bool,
+    /// Embedded: come in beside the server that has the folder, for a short change such as a token.
+    pub beside: bool,
     /// Connections at most: readers of the embedded database, or all to a server.
     pub connections: usize,
     /// Longest time one statement may take on a server.
@@ -25,7 +27,7 @@ pub struct StoreOptions {
 impl Default for StoreOptions {
     fn default() -> Self {
         let seconds = Duration::from_secs;
-        Self { fsync: false, connections: 8, statement_timeout: seconds(10), patience: seconds(10) }
+        Self { fsync: false, beside: false, connections: 8, statement_timeout: seconds(10), patience: seconds(10) }
     }
 }
 

@@ -75,7 +75,8 @@ pub(super) fn shorter(session: &str, last: u64, said: u64) -> Error {
 /// Whether a kept state is what `was` says. Read back, a float may differ in its last bit from the one that was written, so
 /// equal text is enough too.
 pub(super) fn same(kept: &str, was: &Value) -> Result<bool> {
-    Ok(kept == was.to_string() || value(kept)? == *was)
+    let said = was.to_string();
+    Ok(kept == said || value(kept)? == *was)
 }
 
 /// An append as it is written, made before anything is locked.

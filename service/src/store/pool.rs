@@ -18,13 +18,13 @@ struct Shelf<T> {
 /// At most `most` connections.
 pub(super) struct Pool<T> {
     most: usize,
-    shelf: Mutex<Shelf<T>>,
+    state: Mutex<Shelf<T>>,
     back: Condvar,
 }
 
 impl<T> Pool<T> {
     pub(super) fn new(most: usize) -> Self {
-        Self { most: most.max(1), shelf: Mutex::new(Shelf { idle: Vec::new(), out: 0 }), back: Condvar::new() }
+        Self { most: most.max(1), state: Mutex::new(Shelf { idle: Vec::new(), out: 0 }), back: Condvar::new() }
     }
 
     /// A connection that rests, or a new one from `make`; waits while all are lent out.
@@ -40,22 +40,22 @@ impl<T> Pool<T> {
     /// A claim to one connection, with a rested one where there is any.
     fn claim(&self) -> Result<Option<T>> {
         let until = Instant::now() + PATIENCE;
-        let mut shelf = held(&self.shelf);
-        while shelf.out >= self.most {
+        let mut state = held(&self.state);
+        while state.out >= self.most {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(Error::io("store/unavailable", "every connection to the store is in use")
                     .hint("send the same call again a little later"));
             }
-            shelf = self.back.wait_timeout(shelf, left).unwrap_or_else(std::sync::PoisonError::into_inner).0;
+            state = self.back.wait_timeout(state, left).unwrap_or_else(std::sync::PoisonError::into_inner).0;
         }
-        shelf.out += 1;
-        Ok(shelf.idle.pop())
+        state.out += 1;
+        Ok(state.idle.pop())
     }
 
     /// Forget the connections that rest: their server is gone.
     pub(super) fn clear(&self) -> Vec<T> {
-        std::mem::take(&mut held(&self.shelf).idle)
+        std::mem::take(&mut held(&self.state).idle)
     }
 }
 
@@ -74,10 +74,10 @@ impl<T> Lent<'_, T> {
 
 impl<T> Drop for Lent<'_, T> {
     fn drop(&mut self) {
-        let mut shelf = held(&self.pool.shelf);
-        shelf.out -= 1;
-        shelf.idle.extend(self.inner.take());
-        drop(shelf);
+        let mut state = held(&self.pool.state);
+        state.out -= 1;
+        state.idle.extend(self.inner.take());
+        drop(state);
         self.pool.back.notify_one();
     }
 }

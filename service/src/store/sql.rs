@@ -29,8 +29,7 @@ macro_rules! event {
     };
 }
 
-pub(super) const EVENTS: &str =
-    event!("(SELECT key FROM sessions WHERE id = $1) AND n > $2 ORDER BY n LIMIT $3");
+pub(super) const EVENTS: &str = event!("(SELECT key FROM sessions WHERE id = $1) AND n > $2 ORDER BY n LIMIT $3");
 
 /// The last one of its kind, step and rank. Where a later seek has undone that one, it has undone all before it too.
 pub(super) const FIND: &str = "SELECT n, kind, step, rank, digest, at, head, body FROM (\

@@ -35,8 +35,8 @@ pub(super) fn lock(tx: &mut Transaction<'_>, session: &str) -> Result<Option<i64
 }
 
 /// Append a line.
-pub(super) fn append(link: &mut Link, line: &Line) -> Result<Result<Appended>, Error> {
-    let tail = if line.kind == Kind::Seek { seek(link, line) } else { plain(link, line) };
+pub(super) fn append(db: &mut Link, line: &Line) -> Result<Result<Appended>, Error> {
+    let tail = if line.kind == Kind::Seek { seek(db, line) } else { plain(db, line) };
     match tail {
         Ok(tail) => Ok(judge(line, tail)),
         // The session was removed in between.
@@ -80,8 +80,8 @@ fn tail(row: Option<&postgres::Row>) -> Result<Tail, Error> {
     row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
 }
 
-fn plain(link: &mut Link, line: &Line) -> Result<Tail, Error> {
-    let rows = with_params(line, true, |params| link.query(APPEND, params))?;
+fn plain(db: &mut Link, line: &Line) -> Result<Tail, Error> {
+    let rows = with_params(line, true, |params| db.query(APPEND, params))?;
     tail(rows.first())
 }
 
@@ -89,9 +89,9 @@ const PUT_POINTS: &str = "INSERT INTO points (session, step, value) \
      SELECT $1, x.step, x.value FROM unnest($2::bigint[], $3::text[]) AS x (step, value) \
      ON CONFLICT (session, step) DO UPDATE SET value = excluded.value";
 
-fn seek(link: &mut Link, line: &Line) -> Result<Tail, Error> {
-    let append = link.statement(APPEND)?;
-    let mut tx = link.begin()?;
+fn seek(db: &mut Link, line: &Line) -> Result<Tail, Error> {
+    let append = db.statement(APPEND)?;
+    let mut tx = db.begin()?;
     let Some(key) = lock(&mut tx, &line.session)? else { return Ok(None) };
     let row = with_params(line, false, |params| tx.query_opt(&append, params))?;
     let tail = tail(row.as_ref())?;

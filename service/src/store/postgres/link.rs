@@ -84,10 +84,16 @@ impl Links {
                 .hint("write postgres://user:password@host:5432/database; %-encode special characters in the password")
         })?;
         if config.get_ssl_mode() == SslMode::Require {
-            return Err(Error::usage("store/url", "connections to the database are not encrypted, and the URL asks for it")
-                .hint("leave out sslmode=require, and keep the database on the same machine or in a network you trust"));
+            return Err(Error::usage(
+                "store/url",
+                "connections to the database are not encrypted, and the URL asks for it",
+            )
+            .hint("leave out sslmode=require, and keep the database on the same machine or in a network you trust"));
         }
-        config.application_name("curate").connect_timeout(Duration::from_secs(3)).tcp_user_timeout(Duration::from_secs(10));
+        config
+            .application_name("curate")
+            .connect_timeout(Duration::from_secs(3))
+            .tcp_user_timeout(Duration::from_secs(10));
         let (place, gate) = (place(&config), Mutex::default());
         Ok(Self { pool: Pool::new(options.connections), config, place, timeout: options.statement_timeout, gate })
     }

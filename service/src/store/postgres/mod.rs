@@ -1,4 +1,4 @@
-//! A PostgreSQL server: the same store for several servers at once.
+//! A `PostgreSQL` server: the same store for several servers at once.
 //!
 //! Every call is one transaction. An append is one statement that writes only where the log still ends as its author knows it, and the unique number of an
 //! event lets exactly one of two authors through. The connection is not encrypted: keep the database on the same machine or in a
@@ -17,7 +17,7 @@ use curate_api::Result;
 use link::{Link, Links, Params};
 use serde_json::Value;
 
-/// A store on a PostgreSQL server.
+/// A store on a `PostgreSQL` server.
 pub struct Postgres {
     links: Links,
 }
@@ -38,7 +38,12 @@ impl Postgres {
         self.links.with(|link| link.query(sql, params))?.iter().map(make).collect()
     }
 
-    fn row<T>(&self, sql: &'static str, params: Params<'_>, make: fn(&postgres::Row) -> Result<T>) -> Result<Option<T>> {
+    fn row<T>(
+        &self,
+        sql: &'static str,
+        params: Params<'_>,
+        make: fn(&postgres::Row) -> Result<T>,
+    ) -> Result<Option<T>> {
         self.links.with(|link| link.query(sql, params))?.first().map(make).transpose()
     }
 

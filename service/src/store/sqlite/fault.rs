@@ -2,8 +2,8 @@
 
 use crate::store::pack::broken;
 use curate_api::Error;
-use rusqlite::ErrorCode as Code;
 use rusqlite::Error as Fault;
+use rusqlite::ErrorCode as Code;
 
 /// A write failed: nothing was stored.
 pub(super) fn writing(fault: &Fault) -> Error {
@@ -29,7 +29,8 @@ fn full(fault: &Fault) -> Error {
 }
 
 fn busy(fault: &Fault) -> Error {
-    Error::io("store/unavailable", format!("the store is busy: {fault}")).hint("send the same call again a little later")
+    Error::io("store/unavailable", format!("the store is busy: {fault}"))
+        .hint("send the same call again a little later")
 }
 
 fn closed(fault: &Fault) -> Error {

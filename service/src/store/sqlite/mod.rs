@@ -26,11 +26,11 @@ use writer::Writer;
 
 /// The embedded store. The order of the fields is the order in which they are let go: the lock last.
 pub struct Sqlite {
-    _janitor: Janitor,
+    _janitor: Option<Janitor>,
     readers: Pool<Connection>,
     writer: Arc<Writer>,
     folder: Folder,
-    _lock: Lock,
+    _lock: Option<Lock>,
 }
 
 impl Sqlite {
@@ -40,9 +40,10 @@ impl Sqlite {
     /// `store/locked`, `store/newer`, `store/full`, `store/broken`, `store/unavailable`.
     pub fn open(folder: &Path, options: &StoreOptions) -> Result<Self> {
         let folder = Folder::make(folder)?;
-        let lock = folder.lock()?;
+        let own = !options.beside;
+        let lock = own.then(|| folder.lock()).transpose()?;
         let writer = Arc::new(Writer::new(schema::open(&folder, options.fsync)?));
-        let janitor = Janitor::start(&folder, Arc::clone(&writer))?;
+        let janitor = own.then(|| Janitor::start(&folder, Arc::clone(&writer))).transpose()?;
         Ok(Self { _janitor: janitor, readers: Pool::new(options.connections), writer, folder, _lock: lock })
     }
 
@@ -94,7 +95,8 @@ impl Store for Sqlite {
         let text = state.to_string();
         self.writer.change(|db| {
             if let Some(was) = was {
-                let kept: Option<String> = db.prepare_cached(sql::state(table))?.query_row([id], |row| row.get(0)).optional()?;
+                let kept: Option<String> =
+                    db.prepare_cached(sql::state(table))?.query_row([id], |row| row.get(0)).optional()?;
                 match kept.as_deref().map(|kept| pack::same(kept, was)) {
                     Some(Ok(true)) => {}
                     Some(Err(error)) => return Ok(Err(error)),

@@ -30,8 +30,11 @@ CREATE TABLE gone (session INTEGER PRIMARY KEY);
 /// The connection that writes, with the tables there.
 pub(super) fn open(folder: &Folder, fsync: bool) -> Result<Connection> {
     own(&folder.database())?;
-    let mut db = Connection::open_with_flags(folder.database(), OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
-        .map_err(|error| reading(&error))?;
+    let mut db = Connection::open_with_flags(
+        folder.database(),
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )
+    .map_err(|error| reading(&error))?;
     settings(&db, fsync).map_err(|error| writing(&error))?;
     tables(&mut db).map_err(|error| writing(&error))??;
     Ok(db)

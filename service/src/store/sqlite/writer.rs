@@ -46,7 +46,9 @@ impl Writer {
         commit(&mut db, &lines);
         drop(db);
         let done = held(&answer).take();
-        done.unwrap_or_else(|| Err(Error::io("store/unavailable", "the append was not carried out").hint("send it again")))
+        done.unwrap_or_else(|| {
+            Err(Error::io("store/unavailable", "the append was not carried out").hint("send it again"))
+        })
     }
 
     #[cfg(test)]
@@ -65,7 +67,8 @@ fn whole<T>(db: &mut Connection, work: impl FnOnce(&Connection) -> Changed<T>) -
 
 /// All lines in one transaction; each in its own when one of them fails, so that none falls with another.
 fn commit(db: &mut Connection, lines: &[(Line, Answer)]) {
-    let together = whole(db, |tx| lines.iter().map(|(line, _)| append(tx, line)).collect::<rusqlite::Result<Vec<_>>>().map(Ok));
+    let together =
+        whole(db, |tx| lines.iter().map(|(line, _)| append(tx, line)).collect::<rusqlite::Result<Vec<_>>>().map(Ok));
     if let Ok(Ok(done)) = together {
         for ((_, answer), done) in lines.iter().zip(done) {
             *held(answer) = Some(done);
@@ -85,8 +88,7 @@ pub(super) fn key(db: &Connection, session: &str) -> rusqlite::Result<Option<i64
 
 const INSERT: &str = "INSERT INTO events (session, n, kind, step, rank, digest, at, head, body) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 const TAIL: &str = "SELECT coalesce(max(n), 0) FROM events WHERE session = $1";
-const PUT_POINT: &str =
-    "INSERT INTO points (session, step, value) VALUES ($1, $2, $3) ON CONFLICT (session, step) DO UPDATE SET value = excluded.value";
+const PUT_POINT: &str = "INSERT INTO points (session, step, value) VALUES ($1, $2, $3) ON CONFLICT (session, step) DO UPDATE SET value = excluded.value";
 
 fn append(db: &Connection, line: &Line) -> Changed<Appended> {
     let Some(key) = key(db, &line.session)? else { return Ok(Err(unknown(&line.session))) };

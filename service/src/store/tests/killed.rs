@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// What event number `n` is like: with a body of any size, up to many pages.
 fn nth(n: u64) -> Event {
-    let kind = if n % 11 == 0 { Kind::Seek } else { Kind::Propose };
+    let kind = if n.is_multiple_of(11) { Kind::Seek } else { Kind::Propose };
     let body = (0..n * 37 % 30_000).map(|byte| (byte + n).to_le_bytes()[0]).collect();
     Event { kind, step: n, digest: format!("{n}"), head: json!({"n": n}), at: 0.5, body, rank: 0 }
 }
@@ -47,7 +47,7 @@ fn stream_and_kill(desk: &Desk, millis: u64) -> u64 {
     let output = BufReader::new(child.stdout.take().expect("its output"));
     let (begun, hears) = channel();
     let listener = spawn(move || listen(output, &begun));
-    hears.recv_timeout(Duration::from_secs(60)).expect("its first append");
+    hears.recv_timeout(Duration::from_mins(1)).expect("its first append");
     sleep(Duration::from_millis(millis));
     child.kill().expect("killed");
     child.wait().expect("ended");

@@ -39,7 +39,10 @@ pub(super) fn survives_odd_numbers(desk: &Desk) {
     assert_eq!(code(store.append("s", 0, &far, &[])), "step/too-large");
     assert_eq!(code(store.append("s", u64::MAX, &event(Kind::Propose, 1), &[])), "step/too-large");
     assert_eq!(code(store.append("s", 0, &event(Kind::Propose, 1), &[(u64::MAX, json!(1))])), "step/too-large");
-    assert_eq!(store.append("s", 0, &Event { rank: u32::MAX, ..event(Kind::Propose, 1) }, &[]).unwrap(), Appended::At(1));
+    assert_eq!(
+        store.append("s", 0, &Event { rank: u32::MAX, ..event(Kind::Propose, 1) }, &[]).unwrap(),
+        Appended::At(1)
+    );
     assert!(store.find("s", Kind::Propose, 1, u32::MAX).unwrap().is_some());
     assert!(store.find("s", Kind::Propose, u64::MAX, 0).unwrap().is_none());
     assert_eq!(store.events("s", u64::MAX, usize::MAX).unwrap(), []);
@@ -113,7 +116,8 @@ pub(super) fn lets_one_author_win(desk: &Desk) {
 
 pub(super) fn points_are_replaced_by_step(desk: &Desk) {
     let store = with_session(desk);
-    let put = |last, points: &[(u64, serde_json::Value)]| store.append("s", last, &event(Kind::Propose, 1), points).unwrap();
+    let put =
+        |last, points: &[(u64, serde_json::Value)]| store.append("s", last, &event(Kind::Propose, 1), points).unwrap();
     put(0, &[(2, json!("b")), (1, json!("a")), (5, json!({"e": 0.5}))]);
     put(1, &[(2, json!("first")), (2, json!("B"))]);
     let all = [(1, json!("a")), (2, json!("B")), (5, json!({"e": 0.5}))];

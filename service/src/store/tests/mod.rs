@@ -2,11 +2,11 @@
 
 mod killed;
 mod log;
+mod only_postgres;
+mod only_sqlite;
 mod records;
 mod seek;
 mod server;
-mod only_postgres;
-mod only_sqlite;
 
 use super::{Appended, Event, Kind, Record, Store, StoreOptions, Table, open};
 use serde_json::{Value, json};

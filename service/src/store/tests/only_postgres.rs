@@ -59,7 +59,8 @@ fn says_why_it_is_not_let_in(server: &Server) {
         assert_eq!(error.code(), "store/refused");
         assert!(!error.to_string().contains("s3cret"));
     }
-    for url in ["postgres://u:s3cret@[", "postgres://u:s3cret@h/d?port=many", "postgres://u:s3cret@h/d?sslmode=require"] {
+    for url in ["postgres://u:s3cret@[", "postgres://u:s3cret@h/d?port=many", "postgres://u:s3cret@h/d?sslmode=require"]
+    {
         let error = open(url, &options()).map(|_| ()).expect_err("must be refused");
         assert_eq!(error.code(), "store/url");
         assert!(!format!("{error:?}").contains("s3cret"));

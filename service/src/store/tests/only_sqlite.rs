@@ -22,7 +22,7 @@ fn file(desk: &Desk) -> PathBuf {
 }
 
 fn refusal(desk: &Desk) -> &'static str {
-    code(open(&desk.place, &StoreOptions::default()).map(|_| ()))
+    code(open(&desk.place, &StoreOptions::default()).map(drop))
 }
 
 fn large(step: u64) -> Event {
@@ -36,8 +36,12 @@ fn one_server_has_a_folder() {
     let error = open(&desk.place, &StoreOptions::default()).map(|_| ()).unwrap_err();
     assert_eq!(error.code(), "store/locked");
     assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
+    let beside = open(&desk.place, &StoreOptions { beside: true, ..StoreOptions::default() }).unwrap();
+    assert!(beside.create(Table::Sessions, &record("s")).unwrap());
+    drop(beside);
+    assert_eq!(add(&*store, 0, Kind::Propose, 1), 1);
     drop(store);
-    desk.open();
+    assert_eq!(desk.open().last("s").unwrap(), 1);
 }
 
 #[test]
@@ -62,14 +66,14 @@ fn a_full_disk_can_still_be_read() {
     store.create(Table::Sessions, &record("s")).unwrap();
     store.limit_pages(60);
     let mut last = 0;
-    let error = loop {
+    let refused = loop {
         match store.append("s", last, &large(last + 1), &[(last + 1, 1.into())]) {
             Ok(_) => last += 1,
             Err(error) => break error,
         }
         assert!(last < 60, "the limit holds");
     };
-    assert_eq!(error.code(), "store/full");
+    assert_eq!(refused.code(), "store/full");
     assert_eq!(code(store.put_snapshot("s", &Snapshot { step: 1, after: 1, body: vec![1; 1_000_000] })), "store/full");
     // Nothing of the refused call is there, and all before it is.
     assert_eq!((store.last("s").unwrap(), store.events("s", 0, 99).unwrap().len() as u64), (last, last));
@@ -141,7 +145,8 @@ fn what_a_session_leaves_is_cleared_away() {
     store.put_snapshot("s", &Snapshot { step: 9, after: 9, body: vec![1] }).unwrap();
     store.remove(Table::Sessions, "s").unwrap();
     let db = Connection::open(file(&desk)).unwrap();
-    let count = |table: &str| -> i64 { db.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap() };
+    let count =
+        |table: &str| -> i64 { db.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap() };
     wait("it is not cleared away", || count("gone") == 0);
     assert_eq!(["events", "points", "snapshots"].map(count), [1, 1, 0]);
 }

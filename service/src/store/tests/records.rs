@@ -59,10 +59,12 @@ pub(super) fn outlive_the_server(desk: &Desk) {
     let last = (1..=20).fold(0, |last, step| add(&*store, last, Kind::Propose, step));
     let snapshot = Snapshot { step: 20, after: last, body: vec![7; 100_000] };
     store.put_snapshot("s", &snapshot).unwrap();
-    let before = (store.list(Table::Sessions).unwrap(), store.events("s", 0, 99).unwrap(), store.points("s", 0, 99).unwrap());
+    let before =
+        (store.list(Table::Sessions).unwrap(), store.events("s", 0, 99).unwrap(), store.points("s", 0, 99).unwrap());
     drop(store);
     let store = desk.open();
-    let after = (store.list(Table::Sessions).unwrap(), store.events("s", 0, 99).unwrap(), store.points("s", 0, 99).unwrap());
+    let after =
+        (store.list(Table::Sessions).unwrap(), store.events("s", 0, 99).unwrap(), store.points("s", 0, 99).unwrap());
     assert_eq!(before, after);
     assert_eq!(after.1.len(), 20);
     assert_eq!(store.snapshot("s", 99).unwrap(), Some(snapshot));

@@ -1,4 +1,4 @@
-//! A real PostgreSQL server for the tests, on a free port and in a temporary folder.
+//! A real `PostgreSQL` server for the tests, on a free port and in a temporary folder.
 
 use postgres::{Client, NoTls};
 use std::fs::{Permissions, create_dir, set_permissions};
@@ -54,7 +54,7 @@ impl Server {
         assert!(command.stdout(Stdio::null()).status().expect("initdb").success());
     }
 
-    /// A program of PostgreSQL, which root may not run.
+    /// A program of `PostgreSQL`, which root may not run.
     fn program(&self, name: &str) -> Command {
         let path = self.programs.join(name);
         if !is_root() {
@@ -74,7 +74,7 @@ impl Server {
         self.running = Some(command.stderr(Stdio::null()).stdout(Stdio::null()).spawn().expect("postgres"));
         let begun = Instant::now();
         while Client::connect(&self.url("keeper", "postgres"), NoTls).is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(60), "the server does not answer");
+            assert!(begun.elapsed() < Duration::from_mins(1), "the server does not answer");
             sleep(Duration::from_millis(50));
         }
     }
