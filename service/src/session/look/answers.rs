@@ -83,11 +83,11 @@ impl Session {
             state["steers"] = json!(held(&*self.drawn()?).steers());
         }
         let Some(survey) = self.shared.looks.ready(&self.id) else { return Ok(state) };
-        let counts = if survey.methods_own { BTreeMap::new() } else { self.counts(&survey)? };
+        let counts = if begin || !survey.methods_own { self.counts(&survey)? } else { BTreeMap::new() };
         let Some(groups) = state["groups"].as_array_mut() else { return Ok(state) };
         for (number, own) in &survey.groups {
+            let drawn = counts.get(number).copied().unwrap_or(0);
             let place = groups.iter().position(|known| known["group"] == json!(number)).unwrap_or_else(|| {
-                let drawn = counts.get(number).copied().unwrap_or(0);
                 groups.push(json!({"group": number, "rows": null, "drawn": drawn, "weight": null, "signal": null}));
                 groups.len() - 1
             });
@@ -96,6 +96,9 @@ impl Session {
                 known["rows"] = json!(own.rows);
             }
             known["keywords"] = json!(own.keywords);
+            if begin {
+                known["left"] = json!(own.rows.saturating_sub(drawn));
+            }
         }
         Ok(state)
     }

@@ -20,7 +20,7 @@ export function cluster(run, group) {
     fed.update({ x: feedback.some((v) => v !== null) ? x : [], lines: [{ key: "s", name: "feedback", colour: run.colour(group), values: feedback }] });
     const change = weighted ? button("Change its weight …", () => attempt(async () => { const factor = await steer(run, group); if (factor) tell(`Cluster ${group} ×${number(factor)}, recorded.`); }), { "data-key": "steer" }) : null;
     fill(top, h("div", { className: "head" }, h("h2", {}, h("i", { className: "dot", style: { background: run.ink(group) } }), `Cluster ${group}`), h("span", { className: "fill" }), change, h("a", { href: `#/sessions/${encodeURIComponent(run.id)}/weights` }, "All clusters")),
-      now ? tiles([["Rows", number(now.rows), ""], ["Drawn", number(now.drawn), `${percent(now.rows ? Math.min(1, now.drawn / now.rows) : 0)} of its rows`], ["Weight", percent(now.weight), weighted ? "now" : "the method has none"], ["Feedback", number(now.signal), "mean of the last"]]) : null);
+      now ? tiles([["Rows", number(now.rows), ""], ["Drawn", number(now.drawn), now.left === undefined || now.left === null ? "times" : `times; ${number(now.left)} rows never`], ["Weight", percent(now.weight), weighted ? "now" : "the method has none"], ["Feedback", number(now.signal), "mean of the last"]]) : null);
   }
 
   async function load() {

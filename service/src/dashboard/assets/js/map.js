@@ -110,6 +110,14 @@ export class CorpusMap {
 
   size() { return { width: this.stage.clientWidth || 300, height: this.stage.clientHeight || 300, ratio: Math.min(2, devicePixelRatio || 1) }; }
 
+  /** Draw as a view moves: fewer points where all would be slow, and all of them once it rests. */
+  moving() {
+    this.stride = Math.max(1, Math.min(10, Math.ceil((this.whole || 0) / 20)));
+    this.redraw();
+    clearTimeout(this.rest);
+    this.rest = setTimeout(() => { this.stride = 1; this.redraw(); }, 140);
+  }
+
   redraw() { this.frame ||= requestAnimationFrame(() => { this.frame = 0; this.draw(); }); }
 
   draw() {
@@ -119,10 +127,12 @@ export class CorpusMap {
     this.unit = Math.min(width, height) / 2 * 0.95 * this.view.zoom;
     const pen = this.canvas.getContext("2d");
     this.image ||= pen.createImageData(this.canvas.width, this.canvas.height);
-    this.points.draw(this.image, { ...this.view, unit: this.unit * ratio }, packed(rgb(css("--card"))), ratio);
+    this.points.draw(this.image, { ...this.view, unit: this.unit * ratio }, packed(rgb(css("--card"))), ratio, this.stride || 1);
     pen.putImageData(this.image, 0, 0);
     this.canvas.dataset.points = String(this.points.count);
-    this.canvas.dataset.ms = (performance.now() - begun).toFixed(1);
+    const took = performance.now() - begun;
+    if ((this.stride || 1) === 1) this.whole = took;
+    this.canvas.dataset.ms = took.toFixed(1);
     this.annotate();
     if (!this.list.hidden) this.tabulate();
   }
@@ -177,7 +187,7 @@ export class CorpusMap {
     this.view.y = Math.max(-1, Math.min(1, y));
     if (this.view.zoom === 1) this.view.x = this.view.y = 0;
     this.canvas.style.setProperty("touch-action", this.view.zoom === 1 ? "pan-y" : "none");
-    this.redraw();
+    this.moving();
   }
 
   reset() { this.view.zoom = 1; this.move(0, 0); }

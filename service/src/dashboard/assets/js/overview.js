@@ -75,12 +75,13 @@ function figures(now) {
 
 function teachSessions() {
   const origin = location.origin;
-  const curl = `curl -s ${origin}/v1/sessions \\\n  -H 'Content-Type: application/json'${authorization()} \\\n  -d '{"id": "first", "plan": {"input": ["train.jsonl"], "seed": 17, "online": {"name": "kmeans-refine"}}, "batch": 8}'`;
-  const python = `import json, urllib.request\n\ndef call(path, body):\n    request = urllib.request.Request("${origin}/v1/sessions/first/" + path,\n        json.dumps(body).encode(), {"Content-Type": "application/json"})\n    return json.load(urllib.request.urlopen(request))\n\nfor step in range(1, 101):\n    batch = call("propose", {"step": step, "rank": 0, "wait_s": 30})\n    rows = [own["row"] for own in batch["rows"]]\n    losses = [1.0 for _ in rows]          # what your model says of batch["rows"][i]["data"]\n    call("feedback", {"step": step, "rank": 0, "rows": rows, "signals": {"loss": losses}})`;
+  const curl = `curl -s ${origin}/v1/sessions \\\n  -H 'Content-Type: application/json'${authorization()} \\\n  -d '{"id": "first", "batch": 8, "plan": {"input": {"paths": ["train.jsonl"]},\n       "seed": 17, "online": {"use": "kmeans-refine"}}}'`;
+  const own = authorization() ? ["import json, os, urllib.request", `, "Authorization": "Bearer " + os.environ["CURATE_TOKEN"]`] : ["import json, urllib.request", ""];
+  const python = `${own[0]}\n\ndef call(path, body):\n    request = urllib.request.Request("${origin}/v1/sessions/first/" + path,\n        json.dumps(body).encode(), {"Content-Type": "application/json"${own[1]}})\n    return json.load(urllib.request.urlopen(request))\n\nfor step in range(1, 101):\n    batch = call("propose", {"step": step, "rank": 0, "wait_s": 30})\n    rows = [own["row"] for own in batch["rows"]]\n    losses = [1.0 for _ in rows]          # what your model says of batch["rows"][i]["data"]\n    call("feedback", {"step": step, "rank": 0, "rows": rows, "signals": {"loss": losses}})`;
   return h("div", { className: "teach" }, h("p", {}, "No session yet. A session hands a trainer its batches, step by step, and learns from what the trainer sends back. Make one:"), snippet("Make a session", curl), h("p", {}, "Draw from it in any language, and watch the clusters move here:"), snippet("A trainer in Python", python));
 }
 
 function teachJobs() {
-  const curl = `curl -s ${location.origin}/v1/jobs \\\n  -H 'Content-Type: application/json'${authorization()} \\\n  -d '{"plan": {"input": ["train.jsonl"], "budget": "5%", "select": {"name": "facility-location"}}}'`;
+  const curl = `curl -s ${location.origin}/v1/jobs \\\n  -H 'Content-Type: application/json'${authorization()} \\\n  -d '{"plan": {"input": {"paths": ["train.jsonl"]},\n       "select": {"use": "facility-location", "budget": "5%"}}}'`;
   return h("div", { className: "teach" }, h("p", {}, "No job yet. A job runs a plan once, as curate select does, and keeps the file for you to fetch:"), snippet("Run a job", curl));
 }

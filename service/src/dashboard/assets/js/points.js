@@ -62,8 +62,8 @@ export class Points {
     return best;
   }
 
-  /** Draw into the pixels of a picture: `view` has the middle and pixels per unit. */
-  draw(image, view, ground, ratio) {
+  /** Draw into the pixels of a picture: `view` has the middle and pixels per unit. Only every `stride`-th point while things move. */
+  draw(image, view, ground, ratio, stride = 1) {
     const { width, height } = image, pixels = new Uint32Array(image.data.buffer);
     pixels.fill(ground);
     const seen = Math.min(this.count, this.count * ((width / view.unit / 2) * (height / view.unit / 2)) || this.count);
@@ -71,7 +71,8 @@ export class Points {
     const radius = Math.min(wish, Math.max(0.7, Math.sqrt(WORK / Math.max(1, seen) / 3.2)));
     const plain = stamp(radius, width), strong = stamp(radius + 0.6 * ratio, width);
     const across = width / 2 - view.x * view.unit, down = height / 2 + view.y * view.unit, edge = Math.ceil(radius + ratio + 1);
-    for (const i of this.order) {
+    for (let n = 0; n < this.count; n += stride) {
+      const i = this.order[n];
       const px = (across + this.x[i] * view.unit) | 0, py = (down - this.y[i] * view.unit) | 0;
       if (px < edge || py < edge || px >= width - edge || py >= height - edge) continue;
       const { offsets, cover } = this.picked[i] ? strong : plain, colour = this.paint[i], faint = this.dim[i] ? 0.15 : 1, at = py * width + px;

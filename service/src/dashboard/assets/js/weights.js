@@ -15,7 +15,7 @@ export function weights(run) {
   const chart = new Chart({ title: "Clusters over time", lead: "A line a cluster. Drag across the chart to look closer, double-click to see all again.", name: ["curate", run.id, "clusters"], controls,
     say: (v) => (own.kind === "signal" ? number(v) : percent(v)), zero: true, height: 340, empty: "No step has been drawn yet. The chart begins with the first batch." });
   const movers = h("div", { className: "two" }), body = h("tbody"), head = h("tr");
-  const list = card("Clusters now", "Change is that over the steps shown, in points of a hundred. Feedback is the mean of what the trainer last sent of the cluster's rows; left are rows not drawn yet.",
+  const list = card("Clusters now", "Change is that over the steps shown, in points of a hundred. Feedback is the mean of what the trainer last sent of the cluster's rows; drawn counts a row as often as it was drawn, left are rows never drawn.",
     [exports(["curate", run.id, "clusters-now"], () => values(run))],
     h("div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": "Clusters now" }, h("table", { className: "clusters" }, h("caption", { className: "hidden" }, "Clusters now"), h("thead", {}, head), body)));
   const node = h("div", {}, chart.node, movers, list);
@@ -100,7 +100,7 @@ export function ranked(run) {
     const known = values.filter((value) => value !== null), share = weighted ? own.weight : known.at(-1) ?? null;
     // The first steps of a share of rows drawn say little: they are few.
     const first = known[weighted ? 0 : Math.min(DRAWN_WINDOW, known.length) - 1] ?? null;
-    return { ...own, share, first, change: first === null || share === null ? null : share - first, left: own.rows === null || own.rows === undefined ? null : Math.max(0, own.rows - own.drawn) };
+    return { ...own, share, first, change: first === null || share === null ? null : share - first, left: own.left ?? (own.rows === null || own.rows === undefined ? null : Math.max(0, own.rows - own.drawn)) };
   });
 }
 
@@ -112,7 +112,7 @@ function average(rows) {
 function reason(row, mean) {
   const words = [];
   if (row.signal !== null && row.signal !== undefined && mean) words.push(`feedback ${number(row.signal)}, ${percent(Math.abs(row.signal / mean - 1))} ${row.signal >= mean ? "above" : "below"} the clusters' mean`);
-  words.push(row.rows ? `${number(row.drawn)} of ${number(row.rows)} rows drawn` : `${number(row.drawn)} rows drawn`);
+  words.push(row.rows ? `drawn ${number(row.drawn)} times, from ${number(row.rows)} rows` : `drawn ${number(row.drawn)} times`);
   return words.join("; ");
 }
 
