@@ -18,14 +18,15 @@ export const button = (text, act, props = {}) => h("button", { type: "button", o
 
 /** A labelled choice among [value, text]. */
 export function choice(label, options, value, act) {
-  const select = h("select", { onchange: () => act(select.value) }, options.map(([own, text]) => h("option", { value: own, selected: own === value }, text)));
+  const change = () => { chosen = true; try { act(select.value); } finally { chosen = false; } };
+  const select = h("select", { onchange: change, "data-key": `choice-${label}` }, options.map(([own, text]) => h("option", { value: own, selected: own === value }, text)));
   return h("label", { className: "choice" }, h("span", {}, label), select);
 }
 
 /** A table with a heading row; cells may be nodes. `columns`: [{ name, text, unit }]. */
 export function table(caption, header, rows, props = {}) {
   const cell = (tag, scope) => (value) => h(tag, { scope }, value ?? "–");
-  return h("div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": caption }, h("table", props, h("caption", { className: "hidden" }, caption),
+  return h("div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": caption, "data-key": `table-${caption}` }, h("table", props, h("caption", { className: "hidden" }, caption),
     h("thead", {}, h("tr", {}, header.map(cell("th", "col")))),
     h("tbody", {}, rows.map(([first, ...rest]) => h("tr", {}, cell("th", "row")(first), rest.map(cell("td")))))));
 }
@@ -100,8 +101,30 @@ export function bar(done, total, label) {
 /** A word on a state. */
 export const chip = (state) => h("span", { className: `chip ${state}` }, state);
 
-/** Replace what a node holds, keeping the focus on a control with the same data-key. */
+let pressed = null, chosen = false;
+const waiting = new Map();
+const later = () => setTimeout(flush, 0);
+addEventListener("pointerdown", (event) => { pressed = event.target; }, true);
+for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => { pressed = null; later(); }, true);
+addEventListener("blur", (event) => { if (event.target === window) { pressed = null; later(); } });
+for (const kind of ["focusout", "selectionchange"]) document.addEventListener(kind, later);
+
+/** Whether somebody is about to use what a node holds: a button held down, a list of choices open, words marked for copying. */
+function busy(node) {
+  const focused = document.activeElement, marked = getSelection();
+  if (pressed && node.contains(pressed)) return true;
+  if (!chosen && focused?.tagName === "SELECT" && node.contains(focused)) return true;
+  return Boolean(marked && !marked.isCollapsed && node.contains(marked.anchorNode));
+}
+
+function flush() {
+  for (const [node, children] of [...waiting]) if (!busy(node)) fill(node, ...children);
+}
+
+/** Replace what a node holds, later where it is in use; the focus stays on the control with the same data-key. */
 export function fill(node, ...children) {
+  if (busy(node)) { waiting.set(node, children); return node; }
+  waiting.delete(node);
   const held = node.contains(document.activeElement) ? document.activeElement.dataset.key : null;
   node.replaceChildren(...children.flat().filter(Boolean));
   if (held) [...node.querySelectorAll("[data-key]")].find((own) => own.dataset.key === held)?.focus();

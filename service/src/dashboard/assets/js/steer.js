@@ -6,7 +6,8 @@ import { button, h, percent } from "./dom.js";
 export async function steer(run, group) {
   const factor = await ask(run, group);
   if (!factor) return undefined;
-  await post(run.path("/steer"), { group, factor });
+  // The name lets the call be sent again without being done twice.
+  await post(run.path("/steer"), { group, factor, id: `dashboard-${Date.now().toString(36)}-${Math.random().toString(36).slice(2, 8)}` });
   await run.look();
   return factor;
 }
