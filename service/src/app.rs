@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// The server's parts.
-pub struct App {
+pub(crate) struct App {
     pub(crate) shared: Arc<Shared>,
     pub(crate) sessions: Sessions,
     pub(crate) jobs: Jobs,
@@ -18,6 +18,22 @@ pub struct App {
     pub(crate) meter: Arc<Meter>,
     pub(crate) load: Load,
     pub(crate) started: Instant,
+    /// Most rows in a body.
+    pub(crate) most_rows: usize,
+}
+
+impl App {
+    /// Refuse a body of too many rows.
+    ///
+    /// # Errors
+    /// `body/too-many-rows`.
+    pub(crate) fn few(&self, rows: usize) -> Result<()> {
+        if rows <= self.most_rows {
+            return Ok(());
+        }
+        Err(Error::usage("body/too-many-rows", format!("{rows} rows in one body, and at most {} are taken", self.most_rows))
+            .hint("send fewer rows a call, or start the server with a larger --max-rows"))
+    }
 }
 
 /// Do synchronous work where it does not hold up others.

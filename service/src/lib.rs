@@ -24,7 +24,7 @@ mod routes;
 mod session;
 pub mod store;
 pub mod tls;
-mod wire;
+pub mod wire;
 
 pub use options::ServeOptions;
 pub use routes::{Content, Route, SchemaOf, problem as problem_schema, scope_of, table};
@@ -75,6 +75,7 @@ impl Server {
             meter,
             load: load::Load::default(),
             started: Instant::now(),
+            most_rows: options.limits.rows,
         };
         Ok(Self { door, tls, guard: Arc::new(guard), app: Arc::new(app) })
     }

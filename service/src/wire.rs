@@ -296,6 +296,9 @@ pub struct SteerBody {
     /// What its weight is multiplied by.
     #[schemars(range(min = 0.0, max = 1e6))]
     pub factor: f64,
+    /// Name of the change: the same name again changes nothing more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
 }
 
 /// Run a plan.

@@ -82,6 +82,7 @@ pub(crate) async fn propose(
     } else {
         let asked: ProposeBody = body(&bytes)?;
         let brought = asked.candidates.as_ref().map(from_json).transpose()?;
+        app.few(brought.as_ref().map_or(0, |fed| fed.rows.len()))?;
         (asked, brought)
     };
     let wait = asked.wait_s.unwrap_or(WAIT_S);
@@ -159,6 +160,7 @@ pub(crate) async fn feedback(
         }
         (said.step, said.rank, from_json(&Signals { rows: said.rows, signals: said.signals })?)
     };
+    app.few(fed.rows.len())?;
     let own = session.clone();
     let done = aside(move || own.feedback(step, rank, &fed)).await?;
     if done.replayed {
@@ -224,7 +226,7 @@ pub(crate) async fn steer(State(app): Here, Path(id): Path<String>, bytes: Bytes
     let asked: SteerBody = body(&bytes)?;
     let session = found(&app, id).await?;
     let state = aside(move || {
-        session.steer(asked.group, asked.factor)?;
+        session.steer(asked.group, asked.factor, asked.id.as_deref())?;
         session.state()
     });
     Ok(Json(state.await?))

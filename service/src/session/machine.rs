@@ -9,7 +9,7 @@ use curate_api::serving::{Candidates, Corpus, pack_state, unpack_state};
 use curate_api::{Column, Ctx, Error, Feedback, OnlineSelector, Pick, Pool, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Steps kept in memory for replays.
@@ -83,6 +83,8 @@ pub(crate) struct Machine {
     pub(crate) tallies: BTreeMap<u32, Tally>,
     /// Whether batches are withheld.
     pub(crate) paused: bool,
+    /// Names of changes by hand, so that none is made twice.
+    pub(crate) steered: BTreeSet<String>,
     chain: String,
 }
 
@@ -92,6 +94,7 @@ struct Head {
     proposed: u64,
     observed: u64,
     paused: bool,
+    steered: BTreeSet<String>,
     chain: String,
     tallies: Vec<(u32, Tally)>,
     steps: Vec<(u64, Value, Vec<Option<String>>)>,
@@ -102,7 +105,7 @@ impl Machine {
     pub(crate) fn new(ground: Ground, method: Option<Box<dyn OnlineSelector>>) -> Self {
         let chain = blake3::hash(json!([ground.spec.plan, ground.spec.batch]).to_string().as_bytes()).to_hex()[..16].into();
         let (open, tallies) = (BTreeMap::new(), BTreeMap::new());
-        Self { ground, method, proposed: 0, observed: 0, open, tallies, paused: false, chain }
+        Self { ground, method, proposed: 0, observed: 0, open, tallies, paused: false, steered: BTreeSet::new(), chain }
     }
 
     /// The method, where it chooses step by step.
@@ -296,6 +299,7 @@ impl Machine {
             }
             Kind::Steer => {
                 let group = event.head["group"].as_u64().and_then(|g| u32::try_from(g).ok()).unwrap_or(u32::MAX);
+                self.steered.extend(Some(event.digest.clone()).filter(|name| !name.is_empty()));
                 self.steer(group, event.head["factor"].as_f64().unwrap_or(1.0))
             }
             Kind::Pause | Kind::Resume => {
@@ -318,6 +322,7 @@ impl Machine {
             proposed: self.proposed,
             observed: self.observed,
             paused: self.paused,
+            steered: self.steered.clone(),
             chain: self.chain.clone(),
             tallies: self.tallies.iter().map(|(group, tally)| (*group, *tally)).collect(),
             steps: self.open.iter().map(step).collect::<Result<_>>()?,
@@ -342,7 +347,8 @@ impl Machine {
             method.restore(unpack_state(state)?)?;
         }
         (self.proposed, self.observed, self.chain, self.open) = (head.proposed, head.observed, head.chain, open);
-        (self.paused, self.tallies) = (head.paused, head.tallies.into_iter().collect());
+        (self.paused, self.steered) = (head.paused, head.steered);
+        self.tallies = head.tallies.into_iter().collect();
         Ok(())
     }
 }

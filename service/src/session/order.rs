@@ -8,7 +8,7 @@
 
 /// A shuffle of the numbers below `rows`.
 #[derive(Clone, Copy, Debug)]
-pub struct Shuffle {
+pub(crate) struct Shuffle {
     rows: u64,
     half_bits: u32,
     keys: [u64; ROUNDS],
@@ -19,7 +19,7 @@ const ROUNDS: usize = 6;
 impl Shuffle {
     /// The shuffle that `seed` draws for this epoch.
     #[must_use]
-    pub fn new(rows: u64, seed: u64, epoch: u64) -> Self {
+    pub(crate) fn new(rows: u64, seed: u64, epoch: u64) -> Self {
         let half_bits = (64 - rows.saturating_sub(1).leading_zeros()).div_ceil(2).max(1);
         let mut keys = [0; ROUNDS];
         let mut state = mix(seed ^ 0x6375_7261_7465_0001).wrapping_add(mix(epoch.wrapping_add(0x5851_f42d_4c95_7f2d)));
@@ -32,7 +32,7 @@ impl Shuffle {
 
     /// The row at place `at`, which is below the number of rows.
     #[must_use]
-    pub fn at(&self, at: u64) -> u64 {
+    pub(crate) fn at(&self, at: u64) -> u64 {
         let mut x = at;
         loop {
             x = self.round_trip(x);

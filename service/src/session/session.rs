@@ -256,7 +256,9 @@ impl Session {
         let cursor = self.cursor(ready.given, ready.chain());
         let whose = (self.id.as_str(), self.spec.as_ref(), ready.method_name.as_str());
         let epoch = self.spec.epochs.unwrap_or(0);
-        Served { end: true, ..Served::new(whose, (step, rank, epoch), cursor, (Vec::new(), None)) }
+        let mut served = Served::new(whose, (step, rank, epoch), cursor, (Vec::new(), None));
+        served.end = true;
+        served
     }
 
     /// Where the session stands behind a step.
@@ -410,36 +412,45 @@ impl Session {
     /// `session/*`, `store/*`.
     pub(crate) fn pause(&self, pause: bool) -> Result<()> {
         let kind = if pause { Kind::Pause } else { Kind::Resume };
-        self.record(kind, Value::Null, |ready| {
+        self.record(&Event { kind, ..Event::default() }, |ready| {
             ready.machine.paused = pause;
             Ok(())
         })
     }
 
-    /// Change the weight of a cluster by hand.
+    /// Change the weight of a cluster by hand; a change that has a name is made once.
     ///
     /// # Errors
     /// `steer/*`, `group/unknown`, `store/*`.
-    pub(crate) fn steer(&self, group: u32, factor: f64) -> Result<()> {
+    pub(crate) fn steer(&self, group: u32, factor: f64, name: Option<&str>) -> Result<()> {
+        if let Some(name) = name {
+            super::manager::check_id(name)?;
+        }
+        let known = |ready: &mut Ready| Ok(name.is_some_and(|name| ready.machine.steered.contains(name)));
+        if self.with(known)? {
+            return Ok(());
+        }
         let head = json!({"group": group, "factor": factor});
-        self.record(Kind::Steer, head.clone(), |ready| {
+        let event = Event { kind: Kind::Steer, digest: name.unwrap_or_default().to_owned(), head: head.clone(), ..Event::default() };
+        self.record(&event, |ready| {
             if ready.ahead.is_some() {
                 ready.reload(self)?;
             }
-            ready.machine.steer(group, factor)
+            ready.machine.steer(group, factor)?;
+            ready.machine.steered.extend(name.map(str::to_owned));
+            Ok(())
         })?;
         let step = self.with(|ready| Ok(ready.given))?;
         self.tell("steer", step, head);
         Ok(())
     }
 
-    fn record(&self, kind: Kind, head: Value, work: impl Fn(&mut Ready) -> Result<()>) -> Result<()> {
+    fn record(&self, event: &Event, work: impl Fn(&mut Ready) -> Result<()>) -> Result<()> {
         for _ in 0..TRIES {
             let done = self.with(|ready| {
                 work(ready)?;
-                let step = if kind == Kind::Steer { ready.given } else { 0 };
-                let event = Event { kind, step, at: now(), head: head.clone(), ..Event::default() };
-                self.append(ready, &event, &[])
+                let step = if event.kind == Kind::Steer { ready.given } else { 0 };
+                self.append(ready, &Event { step, at: now(), ..event.clone() }, &[])
             })?;
             if done {
                 self.tell("info", 0, Value::Null);

@@ -4,7 +4,6 @@ use crate::wire::Signals;
 use arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray, Float32Array, Float64Array, RecordBatch, UInt64Array};
 use arrow::compute::{cast, concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, UInt64Type};
-use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use curate_api::{Error, Feedback, Location, Pick, Pool, Result};
 use serde_json::Value;
@@ -60,17 +59,7 @@ pub(crate) fn from_json(said: &Signals) -> Result<Fed> {
 /// From an Arrow stream with the columns `row` and `signal.*`.
 pub(crate) fn from_arrow(bytes: &[u8]) -> Result<Fed> {
     let broken = |e: arrow::error::ArrowError| wrong("signal/arrow", format!("the Arrow stream cannot be read: {e}"));
-    let reader = StreamReader::try_new(bytes, None).map_err(broken)?;
-    let schema = reader.schema();
-    let (mut batches, mut rows) = (Vec::new(), 0);
-    for batch in reader {
-        let batch = batch.map_err(broken)?;
-        rows += batch.num_rows();
-        if rows > MOST_ROWS {
-            return Err(too_many(rows));
-        }
-        batches.push(batch);
-    }
+    let (schema, batches) = crate::guard::arrow::read(bytes, MOST_ROWS)?;
     let all = concat_batches(&schema, &batches)?;
     let ids = all.column_by_name("row").ok_or_else(|| wrong("signal/rows", "the stream has no column 'row'"))?;
     let ids = cast(ids, &DataType::UInt64).map_err(broken)?;

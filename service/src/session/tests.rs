@@ -106,7 +106,8 @@ fn a_streamed_choice_passes_every_row_once_an_epoch() {
     assert!(end.end && end.picks.is_empty());
     assert!(session.propose(9, 1, None).unwrap().end);
     let json: Value = serde_json::from_slice(&session.propose(1, 1, None).unwrap().json().unwrap()).unwrap();
-    assert_eq!(json["rows"][0]["data"]["score"], json!(6));
+    assert_eq!(json["rows"][0]["data"]["score"].as_f64(), json["rows"][0]["score"].as_f64());
+    assert!(json["rows"][0]["score"].as_f64().unwrap() >= 3.0, "{}", json["rows"][0]);
     assert!(json["rows"][0]["data"]["instruction"].as_str().unwrap().starts_with("Tell me"));
     assert!(json["rows"][0]["data"].get("_curate_row").is_none());
 }
@@ -283,7 +284,7 @@ fn a_weight_changed_by_hand_moves_the_draw() {
     let spec = json!({"id": "k", "batch": 12, "render": "rows", "plan": {"input": {"paths": [path]}, "quality": "column:score",
         "online": {"use": "kmeans-refine", "k": 4}}});
     let session = server.make(&spec);
-    assert_eq!(code(session.steer(0, 2.0)), "steer/no-weights", "there are no clusters before the first batch");
+    assert_eq!(code(session.steer(0, 2.0, None)), "group/unknown", "there are no clusters before the first batch");
     let step = |number: u64| {
         let served = session.propose(number, 0, None).unwrap();
         let rows: Vec<u64> = served.picks.iter().map(|p| p.row).collect();
@@ -299,16 +300,22 @@ fn a_weight_changed_by_hand_moves_the_draw() {
     let groups = before["groups"].as_array().unwrap();
     assert_eq!(groups.len(), 4);
     assert!(groups.iter().all(|group| group["weight"].is_number()), "{before}");
-    assert_eq!(code(session.steer(77, 2.0)), "group/unknown");
+    assert_eq!(code(session.steer(77, 2.0, None)), "group/unknown");
     for group in [1, 2, 3] {
-        session.steer(group, 0.0).unwrap();
+        session.steer(group, 0.0, None).unwrap();
     }
-    assert_eq!(code(session.steer(0, 0.0)), "steer/factor");
+    assert_eq!(code(session.steer(0, 0.0, None)), "steer/factor");
     assert!(step(2).iter().all(|group| *group == Some(0)), "only cluster 0 has a weight");
+    session.steer(1, 5.0, Some("again")).unwrap();
     let state = session.state().unwrap();
+    session.steer(1, 5.0, Some("again")).unwrap();
+    assert_eq!(session.state().unwrap(), state, "a named change is made once");
     drop(session);
     drop(server);
-    assert_eq!(Server::start(folder.path()).get("k").state().unwrap(), state);
+    let session = Server::start(folder.path()).get("k");
+    assert_eq!(session.state().unwrap(), state);
+    session.steer(1, 5.0, Some("again")).unwrap();
+    assert_eq!(session.state().unwrap(), state, "after a restart, too");
 }
 
 #[test]
