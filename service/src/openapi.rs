@@ -1,4 +1,4 @@
-//! The contract for machines: OpenAPI 3.1, made from the table of routes and the schemas of what travels; and a page that shows
+//! The contract for machines: `OpenAPI` 3.1, made from the table of routes and the schemas of what travels; and a page that shows
 //! it without a network.
 
 use crate::guard::{ARROW, JSON, Scope};
@@ -21,6 +21,7 @@ pub fn text() -> &'static str {
 }
 
 /// `/docs`.
+#[must_use]
 pub fn page() -> Router {
     let asset = |kind: &'static str, text: &'static str| get(move || async move { ([(CONTENT_TYPE, kind)], text) });
     Router::new()

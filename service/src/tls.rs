@@ -170,6 +170,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::float_cmp)] // reason: whole seconds
     fn dates_are_read_from_the_certificate() {
         let pem = pair(1999, 2060).0;
         let der = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();

@@ -53,7 +53,7 @@ function fields(schema, depth = 0) {
   for (const [name, part] of Object.entries(found.properties ?? {})) {
     list.append(make("dt", {}, name), value(part, found.required?.includes(name), depth));
   }
-  return list.children.length ? list : make("p", {}, found.description ?? typeOf(schema));
+  return list.children.length ? list : make("p", {}, found.description ?? (found.type === "object" ? "A JSON object, told in docs/http.md." : typeOf(schema)));
 }
 
 function part(title, ...content) {
@@ -74,9 +74,8 @@ function call(method, path, operation) {
   const known = Object.entries(operation.responses);
   const failed = known.filter(([status]) => status >= "400").map(([status]) => status).join(", ");
   const given = operation.parameters.flatMap((p) => [make("dt", {}, `${p.name}`), value({ ...p.schema, description: p.description ?? `in the ${p.in}` }, p.required, 0)]);
-  const answers = known.filter(([status]) => status < "400").flatMap(([status, answer]) => [
-    ...part(`${status}`, make("p", {}, answer.description)), ...media(status, answer.content),
-  ]);
+  const answers = known.filter(([status]) => status < "400").flatMap(([status, answer]) => answer.description === "Done." && answer.content
+    ? media(`Answer ${status}`, answer.content) : part(`Answer ${status}`, make("p", {}, answer.description)));
   return make("section", { id: operation.operationId },
     make("h3", {}, make("span", { class: `method ${method}` }, method.toUpperCase()), make("code", {}, path), make("span", { class: "scope" }, operation["x-curate-scope"])),
     make("p", {}, operation.summary),

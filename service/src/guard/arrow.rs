@@ -2,20 +2,23 @@
 //! exabytes, or rows without end that take no bytes at all.
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::{Message, MessageHeader, RecordBatch as Head, root_as_message};
 use curate_api::{Error, Result};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// The batches of an uncompressed Arrow IPC stream with at most `most_rows` rows.
+/// The schema and batches of an uncompressed Arrow IPC stream with at most `most_rows` rows.
 ///
 /// # Errors
 /// `arrow/malformed`, `body/type` for compressed buffers, `body/too-many-rows`.
-pub fn read(bytes: &[u8], most_rows: usize) -> Result<Vec<RecordBatch>> {
+pub fn read(bytes: &[u8], most_rows: usize) -> Result<(SchemaRef, Vec<RecordBatch>)> {
     check(bytes, most_rows)?;
     let decode = || {
         let reader = StreamReader::try_new(bytes, None).map_err(|e| malformed(&e.to_string()))?;
-        reader.map(|batch| batch.map_err(|e| malformed(&e.to_string()))).collect()
+        let schema = reader.schema();
+        let batches = reader.map(|batch| batch.map_err(|e| malformed(&e.to_string()))).collect::<Result<_>>()?;
+        Ok((schema, batches))
     };
     // the decoder checks much, yet slices by offsets that it did not check
     catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_| Err(malformed("offsets lie outside of the body")))
@@ -26,7 +29,11 @@ fn malformed(what: &str) -> Error {
         .hint("write it as pyarrow.ipc.new_stream does, without compression")
 }
 
-fn check(bytes: &[u8], most_rows: usize) -> Result<()> {
+/// Look at the heads of an Arrow IPC stream, and decode nothing.
+///
+/// # Errors
+/// `arrow/malformed`, `body/type` for compressed buffers, `body/too-many-rows`.
+pub(super) fn check(bytes: &[u8], most_rows: usize) -> Result<()> {
     let (mut rest, mut rows) = (bytes, 0);
     while let Some((message, after)) = next(rest)? {
         rest = after;
@@ -124,7 +131,7 @@ mod tests {
     #[test]
     fn what_was_written_is_read() {
         let bytes = stream(&[batch(3), batch(2)], IpcWriteOptions::default());
-        assert_eq!(read(&bytes, 5).unwrap(), [batch(3), batch(2)]);
+        assert_eq!(read(&bytes, 5).unwrap(), (batch(0).schema(), vec![batch(3), batch(2)]));
         assert_eq!(code(&bytes, 4), "body/too-many-rows");
     }
 
@@ -176,7 +183,7 @@ mod tests {
                 bytes[at] = value;
             }
             bytes.truncate((cut * 2.0 * bytes.len() as f64) as usize);
-            let rows = read(&bytes, 100).map_or(0, |all| all.iter().map(RecordBatch::num_rows).sum());
+            let rows = read(&bytes, 100).map_or(0, |(_, all)| all.iter().map(RecordBatch::num_rows).sum());
             prop_assert!(rows <= 100);
         }
     }

@@ -2,7 +2,7 @@
 
 use super::limits::Limits;
 use axum::body::{Body, HttpBody};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use bytes::{Bytes, BytesMut};
 use curate_api::{Error, Result, format_bytes};
 use futures::StreamExt;
@@ -81,14 +81,25 @@ fn too_large(limits: &Limits) -> Error {
 }
 
 fn check_type(headers: &HeaderMap) -> Result<()> {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if !matches!(text(header::CONTENT_ENCODING), "" | "identity") {
+    let encoding = headers.get(header::CONTENT_ENCODING).map_or(&b"identity"[..], HeaderValue::as_bytes);
+    if encoding != b"identity" {
         return Err(Error::usage("body/type", "compressed bodies are not taken").hint("leave Content-Encoding out"));
     }
-    let kind = text(header::CONTENT_TYPE).split(';').next().unwrap_or_default().trim();
+    let kind = kind(headers);
     if kind.eq_ignore_ascii_case(JSON) || kind.eq_ignore_ascii_case(ARROW) {
         return Ok(());
     }
     Err(Error::usage("body/type", format!("bodies of type '{kind}' are not taken"))
         .hint(format!("send {JSON} or {ARROW} and say so in Content-Type")))
+}
+
+/// The type of a body, without parameters.
+fn kind(headers: &HeaderMap) -> &str {
+    let text = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    text.split(';').next().unwrap_or_default().trim()
+}
+
+/// Whether a body is an Arrow stream.
+pub(super) fn is_arrow(headers: &HeaderMap) -> bool {
+    kind(headers).eq_ignore_ascii_case(ARROW)
 }

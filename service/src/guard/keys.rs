@@ -93,7 +93,7 @@ fn bearer(headers: &HeaderMap) -> Result<&str> {
 ///
 /// # Errors
 /// `auth/scope`.
-pub fn demand(caller: &Caller, scope: Scope) -> Result<()> {
+pub(super) fn demand(caller: &Caller, scope: Scope) -> Result<()> {
     if caller.scope >= scope {
         return Ok(());
     }

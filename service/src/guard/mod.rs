@@ -86,6 +86,7 @@ impl Guard {
     }
 
     /// Put every route behind this guard.
+    #[must_use]
     pub fn protect(self: &Arc<Self>, routes: Router) -> Router {
         routes
             .layer(from_fn_with_state(Arc::clone(self), admit))
@@ -117,6 +118,9 @@ impl Guard {
         let mut held = Held::new(Arc::clone(&self.held));
         let body = body::whole(&parts.headers, body, &self.limits, &mut held).await?;
         self.meter.bytes_in.add(body.len() as u64);
+        if body::is_arrow(&parts.headers) {
+            arrow::check(&body, self.limits.rows)?;
+        }
         let slow = || {
             Error::usage("server/busy", format!("no answer within {:?}", self.limits.request_wait))
                 .hint("send it again")

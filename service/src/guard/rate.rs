@@ -12,7 +12,7 @@ const BURST_SECS: f64 = 2.0;
 
 /// Who is counted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Client {
+pub(super) enum Client {
     /// The holder of a token.
     Token(Arc<str>),
     /// An address; of IPv6 the network, since one client has many addresses.
@@ -21,8 +21,7 @@ pub enum Client {
 
 impl Client {
     /// The client at this address.
-    #[must_use]
-    pub fn at(address: IpAddr) -> Self {
+    pub(super) fn at(address: IpAddr) -> Self {
         Self::Address(match address.to_canonical() {
             IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
             IpAddr::V6(v6) => {
@@ -41,15 +40,14 @@ struct Bucket {
 }
 
 /// The buckets.
-pub struct Rate {
+pub(super) struct Rate {
     per_sec: f64,
     buckets: Mutex<HashMap<Client, Bucket>>,
 }
 
 impl Rate {
     /// So many requests a second; 0 for no bound.
-    #[must_use]
-    pub fn new(per_sec: f64) -> Self {
+    pub(super) fn new(per_sec: f64) -> Self {
         Self { per_sec, buckets: Mutex::default() }
     }
 
@@ -57,7 +55,7 @@ impl Rate {
     ///
     /// # Errors
     /// How long to wait where there is none.
-    pub fn take(&self, client: Client, now: Instant) -> Result<(), Duration> {
+    pub(super) fn take(&self, client: Client, now: Instant) -> Result<(), Duration> {
         if self.per_sec <= 0.0 {
             return Ok(());
         }

@@ -112,8 +112,7 @@ fn draw() -> Result<String> {
 }
 
 /// What is kept of a token.
-#[must_use]
-pub fn hash(token: &str) -> String {
+fn hash(token: &str) -> String {
     hex(&Sha256::digest(token.as_bytes()))
 }
 
@@ -131,8 +130,7 @@ fn same(left: &str, right: &str) -> bool {
 }
 
 /// The record of this token, if there is one; all of them are looked at.
-#[must_use]
-pub fn find<'a>(token: &str, kept: &'a [TokenRecord]) -> Option<&'a TokenRecord> {
+pub(super) fn find<'a>(token: &str, kept: &'a [TokenRecord]) -> Option<&'a TokenRecord> {
     let hash = hash(token);
     kept.iter().fold(None, |found, record| if same(&record.hash, &hash) { Some(record) } else { found })
 }
@@ -162,6 +160,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::float_cmp)] // reason: whole seconds
     fn names_scopes_and_times_are_checked() {
         let code = |name: &str, scope: &[&str]| {
             let scopes: Vec<String> = scope.iter().map(|s| (*s).to_owned()).collect();

@@ -99,6 +99,7 @@ impl Default for Meter {
 }
 
 /// A request under way until dropped.
+#[must_use]
 pub struct UnderWay<'a>(&'a AtomicI64);
 
 impl Drop for UnderWay<'_> {

@@ -33,7 +33,9 @@ async fn only_types_that_are_read() {
     let code = async |kind: &str| send(&house, &[("content-type", kind)], Body::from("{}")).await.1;
     assert_eq!(code(JSON).await, "ok");
     assert_eq!(code("Application/JSON; charset=utf-8").await, "ok");
-    assert_eq!(code(ARROW).await, "ok");
+    assert_eq!(code(ARROW).await, "arrow/malformed", "its heads are looked at");
+    let nothing = request("POST /feed", &[("content-type", ARROW)], Body::empty());
+    assert_eq!(problem(house.ask(nothing).await).await.0, 200);
     for kind in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "application/jsonp", ""] {
         assert_eq!(code(kind).await, "body/type", "{kind}");
     }

@@ -47,7 +47,8 @@ impl Roots {
         let wild = |part: &Component<'_>| part.as_os_str().to_string_lossy().contains(WILD);
         let parts: Vec<Component<'_>> = Path::new(pattern).components().collect();
         let fixed = parts.iter().position(wild).unwrap_or(parts.len());
-        self.follow(&parts[..fixed].iter().collect::<PathBuf>())?;
+        let start: PathBuf = parts[..fixed].iter().collect();
+        self.follow(if fixed == 0 { Path::new(".") } else { &start })?;
         if parts[fixed..].contains(&Component::ParentDir) {
             return Err(refused("a pattern may not go up again").hint("leave out '..'"));
         }

@@ -50,7 +50,7 @@ impl Places {
         if text == "-" {
             return Err(refused("standard input belongs to the server"));
         }
-        if let Some(path) = text.starts_with("file:").then(|| file_url(text)) {
+        if let Some(path) = text.starts_with("file://").then(|| file_url(text)) {
             return self.roots.check_input(&path?);
         }
         if text.contains("://") { self.check_url(text, true) } else { self.roots.check_input(text) }
@@ -97,7 +97,7 @@ fn refused(why: &str) -> Error {
 }
 
 fn is_url(text: &str) -> bool {
-    text.contains("://") && !text.starts_with("file:")
+    text.contains("://") && !text.starts_with("file://")
 }
 
 fn file_url(text: &str) -> Result<String> {
