@@ -7,7 +7,7 @@ import { tiles } from "./parts.js";
 import { steer } from "./steer.js";
 
 export function cluster(run, group) {
-  const top = h("div"), low = h("div"), stop = new AbortController();
+  const top = h("div"), low = h("div", {}, h("p", { className: "card soft" }, "Words, scores and examples are on their way …")), stop = new AbortController();
   const weighted = run.weighted();
   const time = new Chart({ title: weighted ? "Weight over time" : "Share of rows drawn over time", name: ["curate", run.id, `cluster-${group}`], say: percent, zero: true, height: 220 });
   const fed = new Chart({ title: "Feedback over time", name: ["curate", run.id, `cluster-${group}-feedback`], height: 220, empty: "No feedback on rows of this cluster yet." });

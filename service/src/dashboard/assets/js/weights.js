@@ -13,7 +13,7 @@ export function weights(run) {
   const own = { kind: null, shape: "lines", which: "moved", sort: "change", down: true, chosen: [], at: 0 };
   const controls = h("span", { className: "tools" });
   const chart = new Chart({ title: "Clusters over time", lead: "A line a cluster. Drag across the chart to look closer, double-click to see all again.", name: ["curate", run.id, "clusters"], controls,
-    say: (v) => (own.kind === "signal" ? number(v) : percent(v)), zero: true, height: 340, empty: "No step has been drawn yet. The chart begins with the first batch." });
+    say: (v) => (own.kind === "signal" ? number(v) : percent(v)), zero: true, height: 340 });
   const movers = h("div", { className: "two" }), body = h("tbody"), head = h("tr");
   const list = card("Clusters now", "Change is that over the steps shown, in points of a hundred. Feedback is the mean of what the trainer last sent of the cluster's rows; drawn counts a row as often as it was drawn, left are rows never drawn.",
     [exports(["curate", run.id, "clusters-now"], () => values(run))],
@@ -33,6 +33,7 @@ export function weights(run) {
     const rows = ranked(run);
     choose(rows);
     options();
+    chart.options.empty = !run.points.length ? "No step has been drawn yet. The chart begins with the first batch." : run.info.brings_candidates && !run.info.rows ? "The trainer brings the rows of this session, so nothing is known of clusters." : "Clusters are being found, for looking only: this method has none of its own.";
     chart.update(lines());
     gains(rows);
     tabulate(rows);
@@ -65,6 +66,7 @@ export function weights(run) {
     const moved = rows.filter((row) => row.change).sort((a, b) => b.change - a.change);
     const mean = average(rows);
     const item = (row) => h("li", {}, h("a", { href: link(run, row.group) }, run.name(row.group)), " ", h("b", { className: "mono" }, `${percent(row.first)} → ${percent(row.share)}`), h("div", { className: "soft small" }, reason(row, mean)));
+    movers.hidden = !rows.length;
     const part = (title, own) => card(title, null, null, own.length ? h("ol", { className: "moves" }, own.map(item)) : h("p", { className: "soft" }, "None yet."));
     fill(movers, part("Gaining most", moved.filter((row) => row.change > 0).slice(0, 3)), part("Losing most", moved.filter((row) => row.change < 0).slice(-3).reverse()));
   }
@@ -76,6 +78,7 @@ export function weights(run) {
       button(`${title}${own.sort === key ? (own.down ? " ↓" : " ↑") : ""}`, () => { own.down = own.sort === key ? !own.down : true; own.sort = key; tabulate(ranked(run)); }, { className: "sort", "data-key": `sort-${key}` }))), steps);
     const sign = own.down ? -1 : 1, value = (row) => row[own.sort] ?? -Infinity;
     const sorted = [...rows].sort((a, b) => sign * (value(a) - value(b)) || a.group - b.group);
+    list.hidden = !rows.length;
     fill(body, sorted.map((row) => h("tr", {}, h("th", { scope: "row" }, h("i", { className: "dot", style: { background: run.ink(row.group) } }), h("a", { href: link(run, row.group), "data-key": `group-${row.group}` }, run.name(row.group))),
       h("td", {}, percent(row.share)), h("td", { className: row.change > 0 ? "good" : row.change < 0 ? "bad" : "" }, row.change === null ? "–" : signed(row.change * 100, (v) => v.toFixed(1))),
       h("td", {}, number(row.signal)), h("td", {}, number(row.rows)), h("td", {}, number(row.drawn)), h("td", {}, number(row.left)),
