@@ -143,9 +143,11 @@ fn failures(route: &Route) -> impl Iterator<Item = u16> {
     let always: &[u16] = &[400, 403, 429, 503];
     let guarded: &[u16] = if route.scope == Scope::Open { &[] } else { &[401] };
     let named: &[u16] = if route.path.contains('{') { &[404] } else { &[] };
+    // a session that failed, and one that is being prepared
+    let inside: &[u16] = if route.path.starts_with("/v1/sessions/{id}/") { &[409, 425] } else { &[] };
     let fed: &[u16] = if matches!(route.body, Content::Empty) { &[] } else { &[408, 413, 415, 422] };
     let kept: &[u16] = if route.method == axum::http::Method::GET { &[] } else { &[507] };
-    let mut all = [always, guarded, named, fed, kept, route.fails].concat();
+    let mut all = [always, guarded, named, inside, fed, kept, route.fails].concat();
     all.sort_unstable();
     all.dedup();
     all.into_iter()

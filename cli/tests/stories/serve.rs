@@ -32,7 +32,10 @@ impl Live {
         stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket");
         let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
         let len = body.len();
-        let text = format!("{line} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{headers}{kind}Content-Length: {len}\r\n\r\n{body}", self.address);
+        let text = format!(
+            "{line} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{headers}{kind}Content-Length: {len}\r\n\r\n{body}",
+            self.address
+        );
         stream.write_all(text.as_bytes()).expect("the server reads");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("the server answers in text");
@@ -135,7 +138,9 @@ fn a_server_that_others_reach_wants_tokens_and_tls() {
     let cert = story.file("cert.pem", "no certificate");
     serve(&["--bind", "127.0.0.1:0", "--tls-cert", &cert, "--tls-key", &cert]).refused("no certificate", &[2]);
     let live = Live::start(&story, &[]);
-    serve(&["--bind", &live.address]).refused("the port is taken", &[5]);
+    serve(&["--bind", "127.0.0.1:0"]).refused("another server has the folder", &[2]);
+    let elsewhere = story.at("elsewhere");
+    story.curate(&["serve", "--bind", &live.address, "--data", &elsewhere]).refused("the port is taken", &[5]);
 }
 
 #[test]
@@ -149,7 +154,10 @@ fn a_second_interrupt_ends_at_once() {
     // the second step waits for feedback of the first, which never comes
     let body = r#"{"step": 2, "wait_s": 60}"#;
     let mut waiting = TcpStream::connect(&live.address).expect("the server listens");
-    let head = format!("POST /v1/sessions/s/propose HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let head = format!(
+        "POST /v1/sessions/s/propose HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
     waiting.write_all(head.as_bytes()).expect("the server reads");
     std::thread::sleep(Duration::from_millis(500));
     live.signal("-INT");

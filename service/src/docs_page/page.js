@@ -20,6 +20,11 @@ function resolve(schema) {
   return about ? { ...found, description: about } : found;
 }
 
+/** A sentence whose words in backticks are code. */
+function prose(text) {
+  return text.split("`").map((part, at) => (at % 2 ? make("code", {}, part) : part));
+}
+
 function typeOf(schema) {
   const name = schema.$ref?.split("/").pop();
   const found = resolve(schema);
@@ -37,7 +42,7 @@ function typeOf(schema) {
 function value(schema, needed, depth) {
   const found = resolve(schema);
   const words = [typeOf(schema), needed && "needed", found.default !== undefined && found.default !== null && `default ${JSON.stringify(found.default)}`];
-  const entry = make("dd", {}, found.description ?? "", " ", make("span", { class: "type" }, `(${words.filter(Boolean).join(", ")})`));
+  const entry = make("dd", {}, ...prose(found.description ?? ""), " ", make("span", { class: "type" }, `(${words.filter(Boolean).join(", ")})`));
   const inner = found.type === "array" ? resolve(found.items) : found;
   if (inner.properties && depth < 6) {
     const parts = make("details", {}, make("summary", {}, "fields"));
@@ -78,7 +83,7 @@ function call(method, path, operation) {
     ? media(`Answer ${status}`, answer.content) : part(`Answer ${status}`, make("p", {}, answer.description)));
   return make("section", { id: operation.operationId },
     make("h3", {}, make("span", { class: `method ${method}` }, method.toUpperCase()), make("code", {}, path), make("span", { class: "scope" }, operation["x-curate-scope"])),
-    make("p", {}, operation.summary),
+    make("p", {}, ...prose(operation.summary)),
     ...part("Parameters", ...(given.length ? [make("dl", {}, ...given)] : [])),
     ...media("Body", operation.requestBody?.content),
     ...answers,

@@ -1,6 +1,7 @@
 //! The log on standard error.
 
 use curate_api::{Error, Result};
+use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
 /// Shape of the log's lines.
@@ -30,7 +31,8 @@ pub fn start_log(format: LogFormat, level: &str) -> Result<()> {
     let rest = if matches!(level, "debug" | "trace") { "info" } else { "warn" };
     let filter = if level == "off" { level.to_owned() } else { format!("{rest},curate_service={level}") };
     let filter = EnvFilter::try_new(filter).map_err(|_| unknown())?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
     let started = match format {
         LogFormat::Text => log.with_target(false).try_init(),
         LogFormat::Json => log.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),

@@ -14,11 +14,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use tower::ServiceExt;
 
-pub struct House {
-    pub guard: Arc<Guard>,
-    pub meter: Arc<Meter>,
-    pub store: Arc<dyn Store>,
-    pub routes: Router,
+pub(crate) struct House {
+    pub(crate) guard: Arc<Guard>,
+    pub(crate) meter: Arc<Meter>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) routes: Router,
     _folder: tempfile::TempDir,
 }
 
@@ -52,11 +52,11 @@ async fn panics() -> &'static str {
 
 impl House {
     /// Bound to loopback, with these limits.
-    pub fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits) -> Self {
         Self::with_open(limits, true)
     }
 
-    pub fn with_open(limits: &Limits, open_without_tokens: bool) -> Self {
+    pub(crate) fn with_open(limits: &Limits, open_without_tokens: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = open(&folder.path().to_string_lossy(), &StoreOptions::default()).unwrap();
         let keys = Keyring::new(Arc::clone(&store), open_without_tokens);
@@ -68,25 +68,25 @@ impl House {
     }
 
     /// A new token of these scopes that lasts so long.
-    pub fn token(&self, name: &str, scopes: &[&str], lasts_secs: Option<f64>) -> String {
+    pub(crate) fn token(&self, name: &str, scopes: &[&str], lasts_secs: Option<f64>) -> String {
         let scopes: Vec<String> = scopes.iter().map(|scope| (*scope).to_owned()).collect();
         let (token, record) = issue(name, &scopes, lasts_secs).unwrap();
         assert!(self.store.add_token(&record).unwrap());
         token
     }
 
-    pub async fn ask(&self, request: Request<Body>) -> Response<Body> {
+    pub(crate) async fn ask(&self, request: Request<Body>) -> Response<Body> {
         self.routes.clone().oneshot(request).await.unwrap()
     }
 
     /// Status and code of the answer to a request without a body.
-    pub async fn told(&self, line: &str, headers: &[(&str, &str)]) -> (u16, String) {
+    pub(crate) async fn told(&self, line: &str, headers: &[(&str, &str)]) -> (u16, String) {
         problem(self.ask(request(line, headers, Body::empty())).await).await
     }
 }
 
 /// `GET /path` with these headers; the Host is a loopback name unless given.
-pub fn request(line: &str, headers: &[(&str, &str)], body: Body) -> Request<Body> {
+pub(crate) fn request(line: &str, headers: &[(&str, &str)], body: Body) -> Request<Body> {
     let (method, path) = line.split_once(' ').unwrap();
     let mut request = Request::builder().method(method).uri(path);
     if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
@@ -97,12 +97,12 @@ pub fn request(line: &str, headers: &[(&str, &str)], body: Body) -> Request<Body
     request
 }
 
-pub async fn json(response: Response<Body>) -> Value {
+pub(crate) async fn json(response: Response<Body>) -> Value {
     serde_json::from_slice(&to_bytes(response.into_body(), 1 << 20).await.unwrap()).unwrap_or_default()
 }
 
 /// Status and code of an answer; `ok` where it is no problem.
-pub async fn problem(response: Response<Body>) -> (u16, String) {
+pub(crate) async fn problem(response: Response<Body>) -> (u16, String) {
     let status = response.status().as_u16();
     if status < 400 {
         return (status, "ok".to_owned());

@@ -214,6 +214,13 @@ const OTHERS: &[&str] = &[
     "online.budget",
     "http.name",
     "http.version",
+    "craig.classes",
+    "goracs.classes",
+    "influence.items",
+    "influence.next",
+    "influence.target",
+    "instructmining.rule",
+    "perplexity.column",
 ];
 
 #[test]
@@ -242,7 +249,7 @@ fn walk(root: &Value, at: &Value, path: &str, texts: &mut BTreeSet<String>) {
         return walk(root, root.pointer(&name[1..]).unwrap(), path, texts);
     }
     let is_text = |kind: &Value| kind == "string" || kind.as_array().is_some_and(|all| all.contains(&json!("string")));
-    if at.get("type").is_some_and(is_text) && at.get("enum").is_none() {
+    if at.get("type").is_some_and(is_text) && at.get("enum").is_none() && at.get("const").is_none() {
         texts.insert(path.to_owned());
     }
     for (name, below) in at.get("properties").and_then(Value::as_object).into_iter().flatten() {
