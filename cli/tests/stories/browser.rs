@@ -32,13 +32,27 @@ pub(crate) fn ask(address: &str, line: &str, token: Option<&str>, body: &Value) 
     let token = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
     let head = format!("{line} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\n{token}Content-Length: {}\r\n\r\n", body.len());
     stream.write_all((head + &body).as_bytes()).expect("it reads");
-    let mut answer = Vec::new();
-    // A peer may reset a connection that it answered.
-    let _ = stream.read_to_end(&mut answer);
-    let answer = String::from_utf8_lossy(&answer);
-    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-    let text = answer.split_once("\r\n\r\n").map_or("", |parts| parts.1);
-    (status, serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned())))
+    let mut answer = BufReader::new(stream);
+    let mut first = String::new();
+    answer.read_line(&mut first).expect("an answer");
+    let status = first.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    let mut len = None;
+    loop {
+        let mut field = String::new();
+        answer.read_line(&mut field).expect("a header");
+        if field.trim().is_empty() {
+            break;
+        }
+        let (name, value) = field.split_once(':').unwrap_or_default();
+        if name.eq_ignore_ascii_case("content-length") {
+            len = value.trim().parse::<u64>().ok();
+        }
+    }
+    let mut text = Vec::new();
+    // chromedriver leaves a connection open that it was asked to close: its word on the length counts.
+    answer.take(len.unwrap_or(u64::MAX)).read_to_end(&mut text).expect("a body");
+    let text = String::from_utf8_lossy(&text);
+    (status, serde_json::from_str(&text).unwrap_or_else(|_| Value::String(text.into_owned())))
 }
 
 /// Chromium with one page.
@@ -70,7 +84,7 @@ impl Browser {
         let port = loop {
             let mut line = String::new();
             assert!(said.read_line(&mut line).expect("chromedriver speaks") > 0, "chromedriver did not say its port");
-            if let Some(port) = line.trim().trim_end_matches('.').split(" on port ").nth(1) {
+            if let Some(port) = line.trim().trim_end_matches('.').split("successfully on port ").nth(1) {
                 break port.to_owned();
             }
         };

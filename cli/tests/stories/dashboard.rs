@@ -68,7 +68,7 @@ fn rows(count: usize, more: &str) -> String {
     let mut text = String::new();
     for i in 0..count {
         let line = json!({"instruction": format!("Tell {} number {i} {more}", subjects[i % 4]), "output": subjects[i % 4],
-            "source": ["alpaca", "dolly"][i % 2], "quality": (i % 100) as f64 / 100.0});
+            "source": (["alpaca", "dolly"][i % 2]), "quality": (i % 100) as f64 / 100.0});
         writeln!(text, "{line}").expect("a string takes all");
     }
     text

@@ -22,9 +22,10 @@ impl Drop for Served {
 }
 
 fn serve(story: &Story, more: &[&str]) -> Served {
-    let args = [&["serve", "--bind", "127.0.0.1:0", "--data", &story.at("server"), "--cache", &story.at("cache")][..], more].concat();
-    let mut child = story.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
-    let mut said = BufReader::new(child.stderr.take().expect("a pipe"));
+    let (data, cache) = (story.at("server"), story.at("cache"));
+    let args = [&["serve", "--bind", "127.0.0.1:0", "--data", &data, "--cache", &cache][..], more].concat();
+    let mut child = story.command(&args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the binary starts");
+    let mut said = BufReader::new(child.stdout.take().expect("a pipe"));
     let start = Instant::now();
     let mut address = None;
     let mut heard = String::new();
