@@ -64,8 +64,7 @@ fn work(command: Command, session: &Session) -> Result<ExitCode> {
         }
         Command::Compare(args) => {
             let (plan, wanted) = (plan(args.train.layers()?)?, args.plan()?);
-            let done = session.shown(|host| curate_api::compare(&plan, &wanted, host))?;
-            session.say(&done, || compare_view::compared(&done))
+            compared(&plan, &wanted, session)
         }
         Command::Inspect(args) => {
             let plan = plan(vec![args.layer()?])?;
@@ -171,7 +170,13 @@ fn read_plan(path: &str) -> Result<Value> {
             .hint("name a plan (TOML) or the manifest of an earlier run")
     })?;
     match serde_json::from_str::<Value>(&text) {
-        Ok(mut manifest) if manifest.get("plan").is_some() => Ok(manifest["plan"].take()),
+        Ok(mut manifest) if manifest.get("plan").is_some() => {
+            let mut plan = manifest["plan"].take();
+            if let (Some(plan), Some(compare)) = (plan.as_object_mut(), manifest.get_mut("compare")) {
+                plan.insert("compare".to_owned(), compare.take());
+            }
+            Ok(plan)
+        }
         _ => Plan::from_toml(&text),
     }
 }
@@ -227,16 +232,26 @@ fn run_plan(args: &RunArgs, session: &Session) -> Result<ExitCode> {
     if args.output.is_some() {
         over.insert("report".to_owned(), Value::Null);
     }
-    let mut layers = vec![read_plan(&args.plan)?, json!({"output": over})];
+    let mut said = read_plan(&args.plan)?;
+    let compare = said.as_object_mut().and_then(|plan| plan.remove("compare"));
+    let mut layers = vec![said, json!({"output": over})];
     if let (Some(out), true) = (&args.output, layers[0].get("train").is_some()) {
         layers.push(json!({"train": {"out": out}}));
     }
     let plan = plan(layers)?;
+    if let Some(wanted) = compare {
+        return compared(&plan, &crate::compare_args::read(wanted)?, session);
+    }
     if plan.train.is_some() {
         return trained(&session.shown(|host| curate_api::train(&plan, host))?, session);
     }
     let manifest = session.shown(|host| curate_api::select(&plan, host))?;
     report(&manifest, session)
+}
+
+fn compared(plan: &Plan, wanted: &curate_api::ComparePlan, session: &Session) -> Result<ExitCode> {
+    let done = session.shown(|host| curate_api::compare(plan, wanted, host))?;
+    session.say(&done, || compare_view::compared(&done))
 }
 
 fn report(manifest: &Manifest, session: &Session) -> Result<ExitCode> {

@@ -29,6 +29,9 @@ pub(crate) struct TrainArgs {
     /// With --rounds: begin every round with the base model, and train it on all rows drawn so far
     #[arg(long, requires = "rounds")]
     pub restart: bool,
+    /// With --online: model, trained on other rows, whose losses a method such as rho-loss compares with
+    #[arg(long, value_name = "MODEL")]
+    pub reference: Option<String>,
     /// Let the model answer the rows and learn from what a rule says of its answers; options as `-O grpo.num_generations=8`,
     /// the rule as `-O grpo.judge=number`; prompts are chosen by --online [default: mopps]
     #[arg(long)]
@@ -114,6 +117,7 @@ impl TrainArgs {
         let mut online = params(&self.select.set)?;
         online.insert("use".to_owned(), method.into());
         online.extend(given(self.candidates).map(|candidates| ("candidates".to_owned(), candidates)));
+        online.extend(given(self.reference.clone()).map(|reference| ("reference".to_owned(), reference)));
         let mut select = SelectArgs { set: Vec::new(), ..self.select.clone() };
         if let Some(rounds) = self.rounds {
             online.insert("rounds".to_owned(), rounds.into());
