@@ -63,7 +63,7 @@ fn work(command: Command, session: &Session) -> Result<ExitCode> {
             session.say(&value, || words)
         }
         Command::Compare(args) => {
-            let (plan, wanted) = (plan(args.train.layers()?)?, args.plan()?);
+            let (plan, wanted) = (plan(args.train.all_layers()?)?, args.plan()?);
             compared(&plan, &wanted, session)
         }
         Command::Inspect(args) => {
@@ -164,7 +164,7 @@ fn plan(layers: Vec<Value>) -> Result<Plan> {
     Ok(plan)
 }
 
-fn read_plan(path: &str) -> Result<Value> {
+pub(crate) fn read_plan(path: &str) -> Result<Value> {
     let text = std::fs::read_to_string(path).map_err(|e| {
         Error::io("plan/missing", format!("cannot read {path}: {e}"))
             .hint("name a plan (TOML) or the manifest of an earlier run")
@@ -207,9 +207,7 @@ fn train(args: &TrainArgs, session: &Session) -> Result<ExitCode> {
     if args.candidates.is_some() && args.online.is_none() && !args.grpo {
         return Err(Error::usage("flag/online", "--candidates belongs to --online").hint("add --online METHOD"));
     }
-    let mut layers: Vec<Value> = args.select.config.as_deref().map(read_plan).transpose()?.into_iter().collect();
-    layers.extend(args.layers()?);
-    let plan = plan(layers)?;
+    let plan = plan(args.all_layers()?)?;
     if args.select.dry_run {
         let found = session.shown(|host| curate_api::forecast_train(&plan, host))?;
         return session.say(&found, || train_view::forecast(&found, &Paint(std::io::stdout().is_terminal())));

@@ -26,7 +26,7 @@ options=(--grpo -O grpo.judge=number -O grpo.num_generations=8 -O grpo.max_compl
 for seed in 1 2 3 4 5; do
     for method in random-k mopps; do
         run="$out/$method-$seed"
-        [ -f "$run/curate.json" ] || nice "$curate" train "$out/prompts.jsonl" --model "$out/start/model" --online $method "${options[@]}" \
+        [ -f "$run/curate.json" ] || "$curate" train "$out/prompts.jsonl" --model "$out/start/model" --online $method "${options[@]}" \
             --seed $seed --no-cache --quiet --resume -o "$run"
     done
 done
