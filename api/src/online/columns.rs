@@ -11,7 +11,7 @@ use curate_ingest::Source;
 use std::sync::Arc;
 
 /// Columns of the corpus that candidates are joined with.
-pub(super) struct Provided {
+pub(crate) struct Provided {
     pool: Pool,
     ids: Vec<u64>,
     columns: Vec<Column>,
@@ -19,14 +19,20 @@ pub(super) struct Provided {
     pub(super) digest: String,
 }
 
-/// Needs that the learner serves, and those that the corpus serves: a signal that the input has as a column is of the corpus, and
-/// so is the loss by another model.
-pub(super) fn split(needs: &[Column], source: &Source) -> (Vec<Column>, Vec<Column>) {
+/// Needs that the learner serves, and those that the corpus serves: a signal that the input has as a column is of the corpus.
+pub(crate) fn split(needs: &[Column], source: &Source) -> (Vec<Column>, Vec<Column>) {
     let here = |need: &Column| source.schema().field_with_name(need.as_str()).is_ok();
     let known = |need: &&Column| !["row", "text"].contains(&need.as_str());
-    let elsewhere = |need: &Column| here(need) || need.as_str() == REFERENCE;
-    let of_model = |need: &Column| need.as_str().starts_with("signal.") && !elsewhere(need);
+    let of_model = |need: &Column| need.as_str().starts_with("signal.") && !here(need);
     needs.iter().filter(known).cloned().partition(of_model)
+}
+
+/// The same for a learner of ours, which knows no model but its own: the loss by another one is made like a column of the corpus.
+pub(super) fn split_with_reference(needs: &[Column], source: &Source) -> (Vec<Column>, Vec<Column>) {
+    let (learner, mut corpus) = split(needs, source);
+    let (reference, learner) = learner.into_iter().partition(|need| need.as_str() == REFERENCE);
+    corpus.extend::<Vec<Column>>(reference);
+    (learner, corpus)
 }
 
 /// What a method wants to hear after a step, where the corpus does not say it, is of the learner: of one that answers questions
@@ -55,7 +61,7 @@ impl Provided {
     ///
     /// # Errors
     /// `column/missing` when nobody provides one; what the stages give.
-    pub(super) fn open(
+    pub(crate) fn open(
         plan: &Plan,
         host: &Host,
         source: &Arc<Source>,
@@ -77,7 +83,7 @@ impl Provided {
     ///
     /// # Errors
     /// `column/row` for a row that has no values; what reading gives.
-    pub(super) fn join(&self, mut candidates: Pool) -> Result<Pool> {
+    pub(crate) fn join(&self, mut candidates: Pool) -> Result<Pool> {
         let place = |id: &u64| {
             self.ids.binary_search(id).map_err(|_| {
                 Error::data("column/row", format!("row {id} has no {}", self.columns[0]))

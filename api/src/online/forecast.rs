@@ -1,6 +1,6 @@
 //! `curate train --online --dry-run`: what the loop would do, and nothing of it done.
 
-use super::columns::{audible, split};
+use super::columns::{audible, split, split_with_reference};
 use super::grpo;
 use super::method;
 use super::plan::OnlinePlan;
@@ -61,7 +61,7 @@ pub(crate) fn forecast(
     }
     let selector = method::open(online)?;
     let needs = selector.needs();
-    let (probed, columns) = split(&needs.before, &ready.source);
+    let (probed, columns) = split_with_reference(&needs.before, &ready.source);
     audible(&split(&needs.after, &ready.source).0, ready.asks, rounds.is_some())?;
     provide(plan, host, &ready.source, (&columns, &online.name), ctx)?;
     ready.examples(plan, &probed, host, ctx)?;

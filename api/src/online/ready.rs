@@ -1,7 +1,7 @@
 //! What a loop needs before it begins: rows, model, candidates, and what decides the run.
 
 use super::checkpoint::Identity;
-use super::columns::{Provided, audible, split};
+use super::columns::{Provided, audible, split, split_with_reference};
 use super::method;
 use super::plan::OnlinePlan;
 use super::pupil::Pupil;
@@ -113,7 +113,7 @@ impl Ready {
             return Err(ended(self.rows as usize, sizes.1));
         }
         let needs = selector.needs();
-        let (probed, mut provided) = split(&needs.before, &self.source);
+        let (probed, mut provided) = split_with_reference(&needs.before, &self.source);
         let (heard, given) = split(&needs.after, &self.source);
         audible(&heard, self.asks, online.rounds.is_some())?;
         provided.extend(given.iter().filter(|column| !needs.before.contains(column)).cloned());
