@@ -65,7 +65,7 @@ impl Signals {
         let config = SftConfig { max_length, loss_on, ..SftConfig::default() };
         let mut own =
             Self::of(load_model(name, None, host, ctx)?, source, vec![Column::named(REFERENCE)], config, ctx)?;
-        own.digest += &format!(" {max_length} {loss_on:?}");
+        own.digest = format!("{} {max_length} {loss_on:?}", own.digest);
         Ok(own)
     }
 
