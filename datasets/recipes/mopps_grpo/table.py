@@ -18,7 +18,7 @@ def figures(run):
     quarter = len(shares) // 4
     online = json.loads((run / "curate.json").read_text())["online"]
     parts = statistics.mean(shares), statistics.mean(shares[:quarter]), statistics.mean(shares[-quarter:])
-    return [*parts, sum(step["train_s"] for step in steps), *[right for _, right in online["evals"]]]
+    return [*parts, *[right for _, right in online["evals"]]]
 
 
 def cell(values):
@@ -30,7 +30,7 @@ found = {}
 for method in ["random-k", "mopps"]:
     found[method] = [figures(run) for run in sorted(out.glob(f"{method}-*")) if (run / "curate.json").is_file()]
 steps = [step for step, _ in json.loads((out / "mopps-1/curate.json").read_text())["online"]["evals"]]
-heads = ["mixed groups", "first quarter", "last quarter", "seconds", *[f"right after {step}" for step in steps]]
+heads = ["mixed groups", "first quarter", "last quarter", *[f"right after {step}" for step in steps]]
 print("| prompts | seeds | " + " | ".join(heads) + " |")
 print("|---" * (2 + len(heads)) + "|")
 for method, runs in found.items():
