@@ -268,6 +268,21 @@ fn what_a_method_wants_to_hear_is_said_by_somebody() {
 }
 
 #[test]
+fn a_reward_may_be_a_column_of_the_rows() {
+    let desk = Desk::new();
+    let row = |i: u64| {
+        let reward = (i * 37 % 11) as f64 / 4.0;
+        serde_json::json!({"prompt": format!("max {i} 3 = "), "completion": i.max(3).to_string(), "signal.reward": reward})
+    };
+    let rows: Vec<String> = (0..60).map(|i| row(i).to_string()).collect();
+    let desk = Desk { rows: desk.story.file("rated.jsonl", rows.join("\n")), ..desk };
+    let method =
+        ["--online", "kmeans-refine", "--set", "feedback=reward", "--set", "k=3", "--rounds", "3", "--budget", "30"];
+    desk.train("rated", &[&method[..], &["--from-scratch", "--lr", "1e-3", "--max-steps", "2"]].concat()).ok();
+    desk.story.curate(&["verify", &desk.story.at("rated"), "--cache", &desk.cache]).ok();
+}
+
+#[test]
 fn a_dry_run_says_what_the_loop_would_do() {
     let desk = Desk::new();
     let said = online(&desk, "dry", "uds", &["--dry-run"]).json();

@@ -1,13 +1,13 @@
 //! The loss of a model on its own answers: a row's question is put to it, and the answer it gives greedily is read like a given one.
 //!
 //! The question is everything before the last labelled range of the row; the answer ends with the token that ends it, or after
-//! [`generated_tokens`](crate::signals::SignalOptions::generated_tokens). Formula: mean of `-ln p(token | before)` over the answer.
+//! [`generated_tokens`](crate::signals::SignalOptions::generated_tokens), or where question and answer reach `max_length`. Formula: mean of `-ln p(token | before)` over the answer.
 //! Source: "Diversify and Conquer" (2024), the perplexity form of its score, which sets `PPL(generated)` beside `PPL(gold)`.
 //! Deviation: none known. A row with nothing before its answer has 0. Cost: one pass over the questions, two operations a weight
 //! and generated token, one pass over questions and answers.
 
 use super::{SftLearner, Trainable};
-use crate::model::{Draws, Generator};
+use crate::model::{Draws, Generator, Sample};
 use crate::signals::Row;
 use crate::{Batch, IGNORE, Sequence};
 use curate_core::{Ctx, Result};
@@ -22,12 +22,18 @@ impl<M: Trainable> SftLearner<M> {
         let (max_new, stop) = (self.signals.generated_tokens.max(1), self.tokenizer.stops());
         let draws = Draws { copies: 1, max_new, stop, rng: &|question, _| stream(question as u64) };
         let answers = Generator::new(model).sample(&questions, &draws, ctx)?;
-        let answered: Vec<Sequence> =
-            questions.into_iter().zip(answers).map(|(question, answer)| joined(question, &answer.tokens)).collect();
+        let fitting = |(question, answer): (Vec<u32>, Sample)| {
+            let room = self.config.max_length.saturating_sub(question.len()).max(1);
+            joined(question, &answer.tokens[..room.min(answer.tokens.len())])
+        };
+        let answered: Vec<Sequence> = questions.into_iter().zip(answers).map(fitting).collect();
         let size = self.config.batch_size.max(1);
         for (group, rows) in answered.chunks(size).zip(found.chunks_mut(size)) {
             ctx.tick(0)?;
             let asked: Vec<usize> = (0..group.len()).filter(|i| group[*i].labelled() > 0).collect();
+            if asked.is_empty() {
+                continue;
+            }
             let losses = self.model.losses(&Batch::of(asked.iter().map(|i| &group[*i])).unweighted(), ctx)?;
             for (at, i) in asked.into_iter().enumerate() {
                 rows[i].generated = losses.nll[at] / losses.labelled[at].max(1) as f64;
