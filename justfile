@@ -39,6 +39,20 @@ interop python="python3":
         {{python}} trainer/interop/peft_check.py datasets/golden/trainer/$base target/interop/$base || exit 1; \
     done
 
+# Trainers over HTTP from a live server, killed on both sides and resumed (needs Python with torch, transformers, accelerate; trl if there)
+interop-http python="python3" binary="target/release/curate":
+    clients/python/interop/run.sh {{python}} {{binary}}
+
 # Licences, advisories and sources of all dependencies (needs cargo-deny)
 deny:
     cargo deny check
+
+# The contract of the service for machines: docs/openapi.json
+openapi:
+    cargo run -q -p curate -- serve openapi > target/openapi.json
+    mv target/openapi.json docs/openapi.json
+
+# Throw odd requests at a running server, made from its contract; any 5xx is a defect (needs schemathesis: pip install schemathesis)
+fuzz-http url="http://127.0.0.1:7878" examples="100":
+    schemathesis run {{url}}/openapi.json --url {{url}} --checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance \
+        --exclude-path-regex '/events$' --max-examples {{examples}} --request-timeout 90 --suppress-health-check all --generation-database none

@@ -27,6 +27,7 @@ mod plan;
 pub mod report;
 mod scores;
 mod select;
+pub mod serving;
 mod signals;
 mod train;
 mod verify;
@@ -40,7 +41,11 @@ pub use compare::{
 };
 pub use curate_core::ParamDoc;
 pub use curate_core::{
-    Budget, Cancel, Error, Location, Memory, Progress, Result, Room, Snapshot, format_bytes, parse_bytes, report_panics,
+    Column, Ctx, Feedback, Group, Memo, Needs, OnlineSelector, Pick, Pool, Selection, State, kernels,
+};
+pub use curate_core::{
+    Budget, Cancel, Error, Location, Memory, Progress, Result, Room, Snapshot, format_bytes, guarded, parse_bytes,
+    report_panics,
 };
 pub use curate_embed::HubOptions;
 pub use curate_ingest::{Format, InputSpec, OnBadRow};

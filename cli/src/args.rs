@@ -73,6 +73,8 @@ pub(crate) enum Command {
     Methods(MethodsArgs),
     /// Say why a row was kept or dropped
     Explain(ExplainArgs),
+    /// Serve batches to trainers over HTTP, with jobs and a dashboard
+    Serve(Box<crate::serve_args::ServeArgs>),
     /// Run a plan file (TOML, or the manifest of an earlier run)
     Run(RunArgs),
     /// Check an output bit for bit against its manifest

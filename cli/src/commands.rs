@@ -32,6 +32,10 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Man => man(),
+        Command::Serve(args) => {
+            let session = Session::prepare(&machine)?;
+            crate::serve::run(&args, &session.host, session.json)
+        }
         other => work(other, &Session::open(&machine)?),
     }
 }
@@ -82,12 +86,19 @@ fn work(command: Command, session: &Session) -> Result<ExitCode> {
         }
         Command::Cache(args) => cache(&args.action, session),
         Command::Bench(args) => bench(args, session),
-        Command::Methods(_) | Command::Completions(_) | Command::Man => Ok(ExitCode::SUCCESS),
+        Command::Methods(_) | Command::Completions(_) | Command::Man | Command::Serve(_) => Ok(ExitCode::SUCCESS),
     }
 }
 
 impl Session {
     fn open(machine: &Machine) -> Result<Self> {
+        let session = Self::prepare(machine)?;
+        listen_for_interrupt(&session.host);
+        Ok(session)
+    }
+
+    /// The same, with interrupts left to the command.
+    fn prepare(machine: &Machine) -> Result<Self> {
         let scratch = tempfile::Builder::new().prefix("curate-").tempdir()?;
         let root = match (&machine.cache, machine.no_cache) {
             (_, true) => scratch.path().join("cache"),
@@ -107,7 +118,6 @@ impl Session {
             cancel: curate_api::Cancel::default(),
         };
         std::fs::create_dir_all(&host.scratch)?;
-        listen_for_interrupt(&host);
         Ok(Self { host, quiet: machine.quiet, json: machine.json, _scratch: scratch })
     }
 
@@ -128,15 +138,15 @@ impl Session {
 }
 
 /// A closed pipe is the reader's choice, not an error.
-fn print(text: &str) {
+pub(crate) fn print(text: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{text}");
 }
 
-fn to_json(value: &impl Serialize) -> Result<String> {
+pub(crate) fn to_json(value: &impl Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(|e| Error::io("json", e.to_string()))
 }
 
-fn variable(name: &str) -> Option<String> {
+pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|v| !v.is_empty())
 }
 

@@ -10,6 +10,8 @@ mod error;
 mod fit_rule;
 mod inspect_view;
 mod progress;
+mod serve;
+mod serve_args;
 mod train_args;
 mod train_view;
 mod view;

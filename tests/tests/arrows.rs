@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Who may see whom. Rooms that are not built yet have their line here already.
 const ARROWS: &[(&str, &[&str])] = &[
-    ("curate", &["curate-api"]),
+    ("curate", &["curate-api", "curate-service"]),
+    ("curate-service", &["curate-api"]),
     (
         "curate-api",
         &["curate-core", "curate-embed", "curate-ingest", "curate-scorers", "curate-selectors", "curate-trainer"],
@@ -35,6 +36,9 @@ const HOMES: &[(&str, &[&str])] = &[
     ("polars", &["curate-ingest"]),
     ("parquet", &["curate-ingest"]),
     ("object_store", &["curate-ingest"]),
+    ("axum", &["curate-service"]),
+    ("rusqlite", &["curate-service"]),
+    ("postgres", &["curate-service"]),
     ("clap", &["curate"]),
     ("indicatif", &["curate"]),
     ("miette", &["curate"]),

@@ -21,7 +21,7 @@ impl Selector for Boxed {
 ///
 /// # Errors
 /// `method/unknown`, `params/*`, `online/target` for a method that wants a target.
-pub(super) fn open(plan: &OnlinePlan) -> Result<Box<dyn OnlineSelector>> {
+pub(crate) fn open(plan: &OnlinePlan) -> Result<Box<dyn OnlineSelector>> {
     if !SELECTORS.iter().any(|entry| entry.info.name == plan.name) {
         return find(ONLINE, &plan.name, "online method")?.build(&plan.params);
     }

@@ -2,12 +2,12 @@
 //! chooses, the learner learns, the method hears what came of it; all is logged, and a stopped run goes on to the bit.
 
 mod checkpoint;
-mod columns;
+pub(crate) mod columns;
 mod examples;
 mod forecast;
 mod grpo;
 mod log;
-mod method;
+pub(crate) mod method;
 mod plan;
 mod pupil;
 mod ready;
@@ -15,7 +15,7 @@ mod report;
 mod rounds;
 mod run;
 mod session;
-mod state;
+pub(crate) mod state;
 mod stream;
 mod verify;
 

@@ -6,7 +6,7 @@ use arrow::ipc::writer::FileWriter;
 use curate_core::{Error, Location, Result, State};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use std::fs::File;
+use std::io::Cursor;
 use std::path::Path;
 
 /// Name of the file with the numbers.
@@ -20,7 +20,7 @@ struct Head {
 }
 
 /// The state as files: name and content.
-pub(super) fn files(state: &State) -> Result<Vec<(String, Vec<u8>)>> {
+pub(crate) fn files(state: &State) -> Result<Vec<(String, Vec<u8>)>> {
     let tables = state.tables.iter().map(|(name, _)| name.clone()).collect();
     let scalars = state.scalars.iter().map(|(name, value)| (name.clone(), to_exact(value))).collect();
     let head = Head { version: state.version, scalars, tables };
@@ -41,13 +41,20 @@ pub(super) fn digest(state: &State) -> Result<String> {
     Ok(hasher.finalize().to_hex()[..32].to_owned())
 }
 
-/// Read back what [`files`] gave.
+/// Read back what [`files`] gave, from a folder.
 pub(super) fn read(folder: &Path) -> Result<State> {
-    let path = folder.join(HEAD);
-    let text = std::fs::read(&path).map_err(|e| broken(&path, &e.to_string()))?;
-    let head: Head = serde_json::from_slice(&text).map_err(|e| broken(&path, &e.to_string()))?;
+    read_files(&|name| {
+        let path = folder.join(name);
+        std::fs::read(&path).map_err(|e| broken(&path, &e.to_string()))
+    })
+}
+
+/// Read back what [`files`] gave, from wherever `file` finds it.
+pub(crate) fn read_files(file: &dyn Fn(&str) -> Result<Vec<u8>>) -> Result<State> {
+    let text = file(HEAD)?;
+    let head: Head = serde_json::from_slice(&text).map_err(|e| broken(Path::new(HEAD), &e.to_string()))?;
     let scalars = head.scalars.iter().map(|(name, value)| (name.clone(), from_exact(value))).collect();
-    let table = |(at, name): (usize, String)| Ok((name, read_table(&folder.join(table_file(at)))?));
+    let table = |(at, name): (usize, String)| Ok((name, read_table(&table_file(at), file(&table_file(at))?)?));
     let tables = head.tables.into_iter().enumerate().map(table).collect::<Result<_>>()?;
     Ok(State { version: head.version, scalars, tables })
 }
@@ -62,8 +69,9 @@ fn ipc(table: &RecordBatch) -> Result<Vec<u8>> {
     Ok(writer.into_inner()?)
 }
 
-fn read_table(path: &Path) -> Result<RecordBatch> {
-    let mut reader = FileReader::try_new(File::open(path)?, None).map_err(|e| broken(path, &e.to_string()))?;
+fn read_table(name: &str, bytes: Vec<u8>) -> Result<RecordBatch> {
+    let path = Path::new(name);
+    let mut reader = FileReader::try_new(Cursor::new(bytes), None).map_err(|e| broken(path, &e.to_string()))?;
     let schema = reader.schema();
     reader
         .next()
@@ -126,7 +134,7 @@ mod tests {
         assert_eq!((back.version, &back.scalars, &back.tables), (2, &state.scalars, &state.tables));
         assert_eq!(digest(&back).unwrap(), digest(&state).unwrap());
         std::fs::remove_file(folder.path().join("selector.1.arrow")).unwrap();
-        assert_eq!(read(folder.path()).unwrap_err().exit_code(), 5);
+        assert_eq!(read(folder.path()).unwrap_err().code(), "checkpoint/broken");
         std::fs::write(folder.path().join(HEAD), "{").unwrap();
         assert_eq!(read(folder.path()).unwrap_err().code(), "checkpoint/broken");
     }

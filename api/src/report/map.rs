@@ -41,10 +41,15 @@ pub(super) fn draw(table: &Table, dim: usize, ctx: &Ctx) -> Drawn {
 }
 
 /// The `most` of these positions whose rows have the smallest keys, ascending: a uniform draw, the same for any chunks.
-pub(super) fn smallest(table: &Table, mut positions: Vec<usize>, most: usize, ctx: &Ctx) -> Vec<usize> {
+pub(super) fn smallest(table: &Table, positions: Vec<usize>, most: usize, ctx: &Ctx) -> Vec<usize> {
+    smallest_of(&table.ids, positions, most, ctx)
+}
+
+/// The same for rows with these ids.
+pub(crate) fn smallest_of(ids: &[u64], mut positions: Vec<usize>, most: usize, ctx: &Ctx) -> Vec<usize> {
     if positions.len() > most {
         let stream = ctx.stream("map");
-        let mut keyed: Vec<(u64, usize)> = positions.iter().map(|&at| (stream(table.ids[at]).bits(), at)).collect();
+        let mut keyed: Vec<(u64, usize)> = positions.iter().map(|&at| (stream(ids[at]).bits(), at)).collect();
         keyed.select_nth_unstable(most);
         positions = keyed[..most].iter().map(|key| key.1).collect();
     }
@@ -56,9 +61,8 @@ pub(super) fn smallest(table: &Table, mut positions: Vec<usize>, most: usize, ct
 pub(super) fn map(pool: &Pool, table: &Table, drawn: &Drawn, ctx: &Ctx) -> Result<Map> {
     let block = pool.gather(&Column::EMBEDDING, &drawn.rows, ctx)?;
     let vectors = block.view()?;
-    let (axes, mean, variance) = axes(vectors, &drawn.uniform, ctx)?;
-    let points: Vec<[f64; 2]> =
-        (0..vectors.rows()).into_par_iter().map(|i| project(vectors.row(i), &mean, &axes)).collect();
+    let plane = Plane::fit(vectors, &drawn.uniform, ctx)?;
+    let points: Vec<[f64; 2]> = (0..vectors.rows()).into_par_iter().map(|i| plane.project(vectors.row(i))).collect();
     let [x, y] = [0, 1].map(|axis| placed(points.iter().map(|point| point[axis]).collect(), &points));
     let state = |&at: &usize| match table.state[at] {
         State::Left => 0,
@@ -67,7 +71,7 @@ pub(super) fn map(pool: &Pool, table: &Table, drawn: &Drawn, ctx: &Ctx) -> Resul
     };
     let state: Vec<u8> = drawn.rows.iter().map(state).collect();
     Ok(Map {
-        variance,
+        variance: plane.variance,
         pool_rows: table.rows(),
         picked_points: drawn.rows.iter().filter(|&&at| matches!(table.state[at], State::Picked)).count(),
         row: drawn.rows.iter().map(|&at| table.ids[at]).collect(),
@@ -93,6 +97,27 @@ fn placed(own: Vec<f64>, all: &[[f64; 2]]) -> Vec<u16> {
 }
 
 type Axes = [Vec<f64>; 2];
+
+/// The two main directions of some vectors.
+pub(crate) struct Plane {
+    axes: Axes,
+    mean: Vec<f64>,
+    /// Each direction's share of the variance.
+    pub(crate) variance: [f64; 2],
+}
+
+impl Plane {
+    /// The directions in which these rows differ most.
+    pub(crate) fn fit(vectors: MatRef<'_>, rows: &[usize], ctx: &Ctx) -> Result<Self> {
+        let (axes, mean, variance) = axes(vectors, rows, ctx)?;
+        Ok(Self { axes, mean, variance })
+    }
+
+    /// Where a vector lies on the plane.
+    pub(crate) fn project(&self, row: &[f32]) -> [f64; 2] {
+        project(row, &self.mean, &self.axes)
+    }
+}
 
 /// The two main directions, the centre, and each direction's share of the variance.
 fn axes(vectors: MatRef<'_>, rows: &[usize], ctx: &Ctx) -> Result<(Axes, Vec<f64>, [f64; 2])> {

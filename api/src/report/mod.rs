@@ -4,13 +4,13 @@
 mod data;
 mod head;
 mod html;
-mod map;
+pub(crate) mod map;
 mod objective;
 mod rows;
-mod scores;
+pub(crate) mod scores;
 mod shares;
 mod table;
-mod texts;
+pub(crate) mod texts;
 
 pub use data::*;
 

@@ -47,6 +47,15 @@ fn sorted(mut values: Vec<f64>) -> Vec<f64> {
     values
 }
 
+/// Values of kept rows and of the rest in bins of their own: borders, kept, rest.
+pub(crate) fn histogram(kept: Vec<f64>, rest: Vec<f64>) -> (Vec<f64>, Vec<u64>, Vec<u64>) {
+    let (kept, rest) = (sorted(kept), sorted(rest));
+    let all = sorted(kept.iter().chain(&rest).copied().collect());
+    let edges = edges(quantile(&all, TAIL), quantile(&all, 1.0 - TAIL), false);
+    let (kept, rest) = (counts(&kept, &edges), counts(&rest, &edges));
+    (edges, kept, rest)
+}
+
 /// Borders of equal bins from `low` to `high`.
 fn edges(low: f64, high: f64, log: bool) -> Vec<f64> {
     let high = if high > low { high } else { low + 1.0 };
@@ -64,7 +73,7 @@ fn counts(sorted: &[f64], edges: &[f64]) -> Vec<u64> {
 }
 
 /// The value below which this share of the values lies, by linear interpolation; 0 of none.
-pub(super) fn quantile(sorted: &[f64], level: f64) -> f64 {
+pub(crate) fn quantile(sorted: &[f64], level: f64) -> f64 {
     let Some(last) = sorted.len().checked_sub(1) else { return 0.0 };
     let place = level.clamp(0.0, 1.0) * last as f64;
     let (low, rest) = (place.floor() as usize, place.fract());

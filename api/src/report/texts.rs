@@ -88,7 +88,7 @@ pub(super) fn read(source: &Source, table: &Table, wanted: &Wanted, ctx: &Ctx) -
 }
 
 /// The likeliest column of sources: text, by its name.
-fn column_of_sources(source: &Source) -> Option<String> {
+pub(crate) fn column_of_sources(source: &Source) -> Option<String> {
     let fields = source.schema().fields();
     let text = |kind: &DataType| match kind {
         DataType::Dictionary(_, values) => is_text(values),

@@ -44,7 +44,7 @@ impl Renderer {
     }
 
     /// The whole row.
-    pub(super) fn render(&self, conversation: &Conversation) -> Result<RenderedChat> {
+    pub(crate) fn render(&self, conversation: &Conversation) -> Result<RenderedChat> {
         match self {
             Self::Template(template) => template.render(conversation, false),
             Self::Plain => Ok(joined(conversation, |_| true)),

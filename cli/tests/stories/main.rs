@@ -1,6 +1,8 @@
 //! Stories through the built binary: what a user types, and what must come of it.
 
+mod browser;
 mod compare;
+mod dashboard;
 mod fit_rule;
 mod http_scorer;
 mod hub;
@@ -15,6 +17,9 @@ mod refusals;
 mod report;
 mod row_weights;
 mod same;
+mod serve;
+mod service;
+mod service_survival;
 mod story;
 mod tables;
 mod train;

@@ -1,0 +1,219 @@
+//! The dashboard in a real browser: weights move, people pause and steer, a hundred thousand rows are drawn, a row's text stays text.
+
+use crate::browser::{Browser, ask};
+use crate::story::Story;
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+
+/// Text that would run if it were taken for markup.
+const HOSTILE: &str = "<img src=x onerror=\"window.taken=1\"><script>window.taken=1</script>";
+
+struct Served {
+    child: Child,
+    address: String,
+}
+
+impl Served {
+    fn start(story: &Story) -> Self {
+        let (data, cache) = (story.at("data"), story.at("cache"));
+        let args = ["serve", "--bind", "127.0.0.1:0", "--json", "--data", &data, "--cache", &cache, "--log", "json"];
+        let log = std::fs::File::create(story.at("log")).expect("a log");
+        let mut child = story.command(&args).stdout(Stdio::piped()).stderr(log).spawn().expect("the binary starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("the server says where it is");
+        let said: Value = serde_json::from_str(&line).expect("one JSON document");
+        let address = said["url"].as_str().and_then(|url| url.strip_prefix("http://")).expect("a URL").to_owned();
+        Self { child, address: address.trim_end_matches('/').to_owned() }
+    }
+
+    fn url(&self, view: &str) -> String {
+        format!("http://{}/#/{view}", self.address)
+    }
+
+    #[track_caller]
+    fn post(&self, path: &str, body: &Value) -> Value {
+        let (status, answer) = ask(&self.address, &format!("POST /v1/sessions{path}"), None, body);
+        assert!((200..300).contains(&status), "{path}: {status} {answer}");
+        answer
+    }
+
+    fn get(&self, path: &str) -> Value {
+        ask(&self.address, &format!("GET /v1/sessions{path}"), None, &Value::Null).1
+    }
+
+    /// Steps of a trainer that finds rows of even clusters hard.
+    fn train(&self, steps: std::ops::RangeInclusive<u64>) {
+        for step in steps {
+            let batch = self.post("/run/propose", &json!({"step": step, "wait_s": 60}));
+            let rows: Vec<&Value> = batch["rows"].as_array().expect("rows").iter().collect();
+            let hard = |row: &&Value| if row["group"].as_u64().unwrap_or(0).is_multiple_of(2) { 3.0 } else { 0.2 };
+            let (ids, losses): (Vec<&Value>, Vec<f64>) = rows.iter().map(|row| (&row["row"], hard(row))).unzip();
+            self.post("/run/feedback", &json!({"step": step, "rows": ids, "signals": {"loss": losses}}));
+        }
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Rows on four subjects, every one of them hostile.
+fn rows(count: usize, more: &str) -> String {
+    let subjects = ["sql join table query", "poem verse moon sonnet", "oven flour butter sugar", "court contract clause party"];
+    let mut text = String::new();
+    for i in 0..count {
+        let line = json!({"instruction": format!("Tell {} number {i} {more}", subjects[i % 4]), "output": subjects[i % 4],
+            "source": ["alpaca", "dolly"][i % 2], "quality": (i % 100) as f64 / 100.0});
+        writeln!(text, "{line}").expect("a string takes all");
+    }
+    text
+}
+
+/// The cells of a column of the table of clusters, by name.
+const WEIGHTS: &str = "Object.fromEntries([...document.querySelectorAll('.clusters tbody tr')].map((row) => [row.querySelector('a').hash, row.children[1].textContent]))";
+
+#[test]
+fn weights_are_seen_to_move_and_are_changed_by_hand() {
+    let Some(browser) = Browser::start() else { return };
+    let story = Story::new();
+    story.file("rows.jsonl", rows(1200, HOSTILE));
+    let server = Served::start(&story);
+    browser.size(1280, 900);
+    browser.open(&server.url(""));
+    browser.wait("what to do first", "[...document.querySelectorAll('pre')].some((own) => own.textContent.includes('/v1/sessions'))");
+    let plan = json!({"input": {"paths": ["rows.jsonl"]}, "seed": 3, "online": {"use": "kmeans-refine", "k": 4}});
+    server.post("", &json!({"id": "run", "batch": 16, "plan": plan}));
+    server.train(1..=3);
+    browser.wait("the session in the list", "document.querySelector('a[href=\"#/sessions/run\"]') !== null");
+
+    browser.open(&server.url("sessions/run"));
+    browser.wait("a chart", "document.querySelector('.uplot canvas') !== null");
+    browser.wait("words of the clusters", "/sql|poem|oven|court/.test(document.querySelector('.clusters tbody')?.textContent)");
+    let before = browser.js(&format!("return {WEIGHTS}"));
+    server.train(4..=12);
+    let moved = format!("JSON.stringify({WEIGHTS}) !== {} && {WEIGHTS}", json!(before.to_string()));
+    let after = browser.wait("other weights", &moved);
+    let shares: Vec<f64> = after.as_object().expect("a table").values().filter_map(|own| own.as_str()?.trim_end_matches([' ', '%']).parse().ok()).collect();
+    assert!(shares.len() == 4 && (shares.iter().sum::<f64>() - 100.0).abs() < 2.0, "{after}");
+    browser.wait("step 12", "document.querySelector('.facts').textContent.includes('step 12')");
+
+    browser.click("#pause");
+    browser.wait("the word paused", "document.querySelector('.session-head .chip').textContent === 'paused'");
+    let held = ask(&server.address, "POST /v1/sessions/run/propose", None, &json!({"step": 13, "wait_s": 0}));
+    assert_eq!((held.0, &held.1["code"]), (503, &json!("session/paused")));
+    browser.click("#pause");
+    browser.wait("the word ready", "document.querySelector('.session-head .chip').textContent === 'ready'");
+
+    browser.click("[data-key=\"steer-1\"]");
+    browser.wait("a question", "document.querySelector('dialog input') !== null");
+    browser.js("document.querySelector('dialog input').value = '5'; document.querySelector('dialog form').requestSubmit()");
+    browser.wait("the mark", "document.querySelector('.marks').textContent.includes('cluster 1 ×5')");
+    let steers = server.get("/run/state?words=true")["steers"].clone();
+    assert_eq!((steers.as_array().map(Vec::len), &steers[0]["group"], &steers[0]["factor"]), (Some(1), &json!(1), &json!(5.0)));
+
+    // A chart is read by keyboard, and as a table.
+    browser.js("const stage = document.querySelector('.stage'); stage.focus(); stage.dispatchEvent(new KeyboardEvent('keydown', { key: 'Home', bubbles: true }))");
+    browser.wait("values in words", "document.querySelector('.stage [role=status]').textContent.startsWith('step 1:')");
+    browser.js("[...document.querySelectorAll('button')].find((own) => own.textContent === 'Table').click()");
+    browser.wait("a table of steps", "document.querySelectorAll('section.card')[0].querySelectorAll('tbody tr').length >= 12");
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
+#[test]
+fn texts_of_rows_stay_texts_and_nothing_is_wider_than_a_telephone() {
+    let Some(browser) = Browser::start() else { return };
+    let story = Story::new();
+    story.file("rows.jsonl", rows(600, HOSTILE));
+    let server = Served::start(&story);
+    let plan = json!({"input": {"paths": ["rows.jsonl"]}, "seed": 3, "online": {"use": "kmeans-refine", "k": 4}});
+    server.post("", &json!({"id": "run", "batch": 8, "plan": plan}));
+    server.train(1..=4);
+    browser.size(390, 844);
+    let views = [
+        ("", "document.querySelector('a[href=\"#/sessions/run\"]') !== null"),
+        ("sessions/run/weights", "document.querySelector('.clusters tbody tr') !== null"),
+        ("sessions/run/signals", "document.querySelector('.uplot') !== null"),
+        ("sessions/run/difficulty", "document.querySelector('.card') !== null"),
+        ("sessions/run/map", "document.querySelector('.dots[data-points=\"600\"]') !== null"),
+        ("sessions/run/cluster/0", "[...document.querySelectorAll('.example pre')].some((own) => own.textContent.includes('<img'))"),
+        ("sessions/run/details", "document.querySelector('.facts-list') !== null"),
+        ("sessions/none", "document.querySelector('.card.bad')?.textContent.includes('session/unknown')"),
+        ("jobs/none", "document.querySelector('.card.bad')?.textContent.includes('job/unknown')"),
+    ];
+    for scheme in ["light", "dark"] {
+        browser.scheme(scheme);
+        for (view, there) in &views {
+            browser.open(&server.url(view));
+            browser.wait(view, there);
+            let wider = browser.js("return document.documentElement.scrollWidth - document.documentElement.clientWidth");
+            assert_eq!(wider, json!(0), "{view} scrolls sideways");
+            assert_eq!(browser.js("return document.querySelectorAll('main img, main script').length"), json!(0), "{view}");
+            assert_eq!(browser.js("return window.taken ?? null"), Value::Null, "{view} ran a row's text");
+        }
+    }
+    browser.open(&server.url("sessions/run/map"));
+    browser.wait("the map", "document.querySelector('.dots[data-points]') !== null");
+    browser.js("document.querySelector('.dots').dispatchEvent(new KeyboardEvent('keydown', { key: 'Enter', bubbles: true }))");
+    browser.wait("a row's text", "document.querySelector('.about pre')?.textContent.includes('onerror')");
+    assert_eq!(browser.js("return window.taken ?? null"), Value::Null);
+    let complaints = browser.complaints();
+    assert!(complaints.iter().all(|text| text.contains("status of 404")), "{complaints:?}");
+}
+
+#[test]
+fn a_hundred_thousand_rows_are_drawn_and_found_again() {
+    let Some(browser) = Browser::start() else { return };
+    let story = Story::new();
+    story.file("rows.jsonl", rows(100_000, ""));
+    let server = Served::start(&story);
+    let plan = json!({"input": {"paths": ["rows.jsonl"]}, "seed": 3, "select": {"use": "random", "budget": "100%"}});
+    server.post("", &json!({"id": "run", "batch": 64, "plan": plan}));
+    server.post("/run/propose", &json!({"step": 1, "wait_s": 60}));
+    browser.size(1280, 900);
+    browser.open(&server.url("sessions/run/map"));
+    browser.wait("all points", "document.querySelector('.dots[data-points=\"100000\"]') !== null");
+    let ink = "(() => { const own = document.querySelector('.dots'), all = own.getContext('2d').getImageData(0, 0, own.width, own.height).data;
+        let ink = 0; for (let i = 0; i < all.length; i += 4) if (all[i] !== all[0] || all[i + 1] !== all[1] || all[i + 2] !== all[2]) ink += 1; return ink; })()";
+    let whole = browser.js(&format!("return {ink}")).as_u64().expect("a count");
+    assert!(whole > 500, "only {whole} pixels are drawn");
+    let key = |key: &str| browser.js(&format!("document.querySelector('.dots').dispatchEvent(new KeyboardEvent('keydown', {{ key: '{key}', bubbles: true }}))"));
+    (0..4).for_each(|_| {
+        key("+");
+    });
+    let changed = browser.wait("a closer look", &format!("{ink} !== {whole} && {ink}"));
+    assert!(changed.as_u64().is_some_and(|ink| ink > 0), "nothing is left on the closer look");
+    let took: f64 = browser.js("return Number(document.querySelector('.dots').dataset.ms)").as_f64().expect("a time");
+    assert!(took < 1000.0, "a frame took {took} ms");
+    key("Enter");
+    browser.wait("the row in the middle", "document.querySelector('.about pre')?.textContent.includes('Tell ')");
+    let legend = browser.js("return document.querySelector('.map-legend').textContent");
+    assert!(["sql", "poem", "oven", "court"].iter().any(|word| legend.as_str().is_some_and(|own| own.contains(word))), "{legend}");
+    let drawn = browser.js("return document.querySelector('.bench').textContent");
+    assert!(drawn.as_str().is_some_and(|own| own.contains("100,000 rows, 64 drawn")), "{drawn}");
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
+#[test]
+fn a_server_with_tokens_asks_for_one() {
+    let Some(browser) = Browser::start() else { return };
+    let story = Story::new();
+    let made = story.curate(&["serve", "token", "add", "me", "--scope", "read", "--data", &story.at("data")]).ok();
+    let secret = made.stdout.trim().to_owned();
+    let server = Served::start(&story);
+    browser.open(&server.url(""));
+    let give = |token: &str| {
+        browser.wait("the question", "document.querySelector('dialog[open] input[type=password]') !== null");
+        browser.js(&format!("document.querySelector('dialog input').value = '{token}'; document.querySelector('dialog form').requestSubmit()"));
+    };
+    give("cur_wrong");
+    browser.wait("that it was wrong", "document.querySelector('dialog [role=alert]') !== null");
+    give(&secret);
+    browser.wait("the overview", "document.querySelector('main').textContent.includes('No session yet')");
+    assert_eq!(browser.js("return document.querySelector('dialog') === null"), json!(true));
+    assert_eq!(browser.js("return document.documentElement.outerHTML").as_str().map(|html| html.contains(&secret)), Some(false));
+}

@@ -1,0 +1,168 @@
+//! A server is started, asked over a plain connection, and told to end.
+
+use crate::story::{Story, sample};
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+struct Live {
+    child: Child,
+    address: String,
+}
+
+impl Live {
+    fn start(story: &Story, more: &[&str]) -> Self {
+        let data = story.at("data");
+        let mut args = vec!["serve", "--bind", "127.0.0.1:0", "--json", "--data", &data];
+        args.extend(more);
+        let log = std::fs::File::create(story.at("log")).expect("a log");
+        let mut child = story.command(&args).stdout(Stdio::piped()).stderr(log).spawn().expect("the binary starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("the server says where it is");
+        let said: Value = serde_json::from_str(&line).expect("one JSON document");
+        let address = said["url"].as_str().and_then(|url| url.strip_prefix("http://")).expect("a URL").to_owned();
+        Self { child, address }
+    }
+
+    /// Status and body of the answer.
+    fn ask(&self, line: &str, headers: &str, body: &str) -> (u16, Value) {
+        let mut stream = TcpStream::connect(&self.address).expect("the server listens");
+        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket");
+        let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
+        let len = body.len();
+        let text = format!(
+            "{line} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{headers}{kind}Content-Length: {len}\r\n\r\n{body}",
+            self.address
+        );
+        stream.write_all(text.as_bytes()).expect("the server reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("the server answers in text");
+        let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
+        (status, serde_json::from_str(&body).unwrap_or(Value::String(body)))
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([name, &self.child.id().to_string()]).status().expect("kill is there");
+        assert!(sent.success());
+    }
+
+    /// Exit code, and how long it took.
+    fn ends(mut self) -> (Option<i32>, Duration) {
+        let start = Instant::now();
+        let status = self.child.wait().expect("the child ends");
+        (status.code(), start.elapsed())
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_server_on_loopback_from_start_to_end() {
+    let story = Story::new();
+    let live = Live::start(&story, &["--allow", &sample(), "--log", "json"]);
+    assert_eq!(live.ask("GET /health", "", ""), (200, json!({"status": "ok"})));
+    assert_eq!(live.ask("GET /health", "Origin: http://evil.example\r\n", "").0, 403);
+    let session = |input: &str| {
+        let plan = json!({"input": {"paths": [input]}, "select": {"use": "random", "budget": 8}});
+        live.ask("POST /v1/sessions", "", &json!({"id": "s", "plan": plan, "batch": 4}).to_string())
+    };
+    let refused = session("/etc/passwd");
+    assert_eq!((refused.0, &refused.1["code"]), (403, &json!("input/not-allowed")));
+    assert_eq!(session(&sample()).0, 201);
+    let (status, batch) = live.ask("POST /v1/sessions/s/propose", "", r#"{"step": 1, "wait_s": 30}"#);
+    assert_eq!((status, batch["rows"].as_array().map(Vec::len)), (200, Some(4)), "{batch}");
+    let (status, page) = live.ask("GET /docs", "", "");
+    assert!(status == 200 && page.as_str().is_some_and(|page| page.contains("/docs/page.js")));
+    live.signal("-TERM");
+    let (code, took) = live.ends();
+    assert!(code == Some(0) && took < Duration::from_secs(5), "{code:?} after {took:?}");
+    let log = std::fs::read_to_string(story.at("log")).expect("a log");
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect("one object a line")).collect();
+    let propose = lines.iter().find(|line| line["route"] == "/v1/sessions/{id}/propose").expect("a line a request");
+    assert!(propose["status"] == 200 && propose["ms"].is_number() && propose["request_id"].is_string(), "{propose}");
+}
+
+#[test]
+fn tokens_are_made_listed_heeded_and_removed() {
+    let story = Story::new();
+    let data = story.at("data");
+    let token = |args: &[&str]| {
+        let mut all = vec!["serve", "token"];
+        all.extend(args);
+        all.extend(["--data", &data]);
+        story.curate(&all)
+    };
+    let made = token(&["add", "trainer", "--scope", "feed", "--expires", "30d"]).ok();
+    let secret = made.stdout.trim().to_owned();
+    assert!(secret.starts_with("cur_") && secret.len() == 68);
+    token(&["add", "trainer", "--scope", "read"]).refused("the name is taken", &[2]);
+    token(&["add", "x", "--scope", "write"]).refused("no such scope", &[2]);
+    token(&["add", "x", "--scope", "read", "--expires", "soon"]).refused("no such time", &[2]);
+    let listed = token(&["list"]).ok().stdout;
+    assert!(listed.contains("trainer") && listed.contains("feed") && !listed.contains(&secret), "{listed}");
+    let live = Live::start(&story, &[]);
+    let ask = |path: &str, token: &str| live.ask(path, &format!("Authorization: Bearer {token}\r\n"), "").0;
+    assert_eq!(live.ask("GET /v1/sessions", "", "").0, 401);
+    assert_eq!((ask("GET /v1/sessions", &secret), ask("GET /v1/sessions", "cur_0")), (200, 401));
+    assert_eq!(live.ask("GET /", "", "").0, 200, "the dashboard's page is open");
+    token(&["remove", "trainer"]).ok();
+    token(&["remove", "trainer"]).refused("it is gone", &[2]);
+    let log = std::fs::read_to_string(story.at("log")).expect("a log");
+    assert!(log.contains("trainer") && !log.contains(&secret), "the log names tokens and never shows one");
+}
+
+#[test]
+fn a_server_that_others_reach_wants_tokens_and_tls() {
+    let story = Story::new();
+    let data = story.at("data");
+    let serve = |more: &[&str]| {
+        let mut args = vec!["serve", "--data", &data];
+        args.extend(more);
+        story.curate(&args)
+    };
+    serve(&["--bind", "0.0.0.0:0"]).refused("no tokens", &[2]);
+    serve(&["--bind", "127.0.0.1:0", "--public-host", "x.example"]).refused("no tokens behind a proxy", &[2]);
+    story.curate(&["serve", "token", "add", "a", "--scope", "read", "--data", &data]).ok();
+    serve(&["--bind", "0.0.0.0:0"]).refused("no TLS", &[2]);
+    serve(&["--bind", "somewhere"]).refused("no address", &[2]);
+    serve(&["--bind", "127.0.0.1:0", "--allow", "/not/there"]).refused("nothing to allow", &[2]);
+    serve(&["--bind", "127.0.0.1:0", "--log-level", "loud"]).refused("no such level", &[2]);
+    let cert = story.file("cert.pem", "no certificate");
+    serve(&["--bind", "127.0.0.1:0", "--tls-cert", &cert, "--tls-key", &cert]).refused("no certificate", &[2]);
+    let live = Live::start(&story, &[]);
+    serve(&["--bind", "127.0.0.1:0"]).refused("another server has the folder", &[2]);
+    let elsewhere = story.at("elsewhere");
+    story.curate(&["serve", "--bind", &live.address, "--data", &elsewhere]).refused("the port is taken", &[5]);
+}
+
+#[test]
+fn a_second_interrupt_ends_at_once() {
+    let story = Story::new();
+    let live = Live::start(&story, &["--allow", &sample()]);
+    let plan = json!({"input": {"paths": [sample()]}, "online": {"use": "kmeans-refine"}});
+    let made = live.ask("POST /v1/sessions", "", &json!({"id": "s", "plan": plan, "batch": 4}).to_string());
+    assert_eq!(made.0, 201, "{}", made.1);
+    assert_eq!(live.ask("POST /v1/sessions/s/propose", "", r#"{"step": 1, "wait_s": 30}"#).0, 200);
+    // the second step waits for feedback of the first, which never comes
+    let body = r#"{"step": 2, "wait_s": 60}"#;
+    let mut waiting = TcpStream::connect(&live.address).expect("the server listens");
+    let head = format!(
+        "POST /v1/sessions/s/propose HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    waiting.write_all(head.as_bytes()).expect("the server reads");
+    std::thread::sleep(Duration::from_millis(500));
+    live.signal("-INT");
+    std::thread::sleep(Duration::from_millis(500));
+    live.signal("-INT");
+    let (code, took) = live.ends();
+    assert!(code == Some(130) && took < Duration::from_secs(3), "{code:?} after {took:?}");
+}

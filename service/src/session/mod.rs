@@ -1,0 +1,20 @@
+//! Sessions: batches out, signals in, nothing acknowledged ever lost.
+
+mod load;
+mod look;
+mod machine;
+mod manager;
+mod order;
+mod points;
+mod served;
+mod session;
+mod signals;
+mod state;
+#[cfg(test)]
+mod tests;
+mod weights;
+
+pub(crate) use manager::{Sessions, Shared, check_id, drawn_id};
+pub(crate) use served::{Served, json_rows};
+pub(crate) use session::{Session, Told, now};
+pub(crate) use signals::{Fed, from_arrow, from_json};
