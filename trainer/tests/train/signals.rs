@@ -315,7 +315,7 @@ fn hidden_states_are_vectors_that_know_no_neighbours() {
 /// The answer that the plain way gives, token by token, and what it thinks of it.
 fn own_answer(model: &Model, question: &[u32], longest: usize) -> f64 {
     let (mut tokens, mut nll) = (question.to_vec(), Vec::new());
-    while nll.len() < longest && !(!nll.is_empty() && tokenizer().stops().contains(&tokens[tokens.len() - 1])) {
+    while nll.len() < longest && (nll.is_empty() || !tokenizer().stops().contains(&tokens[tokens.len() - 1])) {
         let row = Sequence { labels: tokens.clone(), tokens: tokens.clone(), ..Sequence::default() };
         let all = logits(model, &row);
         let last = &all[all.len() - VOCAB..];
@@ -329,7 +329,8 @@ fn own_answer(model: &Model, question: &[u32], longest: usize) -> f64 {
 #[test]
 fn the_loss_of_an_own_answer_is_that_of_the_likeliest_way_on() {
     let texts = ["abcdef", "hgab", "cadbeiigf"];
-    let marks = [vec![3..6], vec![1..2, 3..4], vec![2..9]];
+    let mark = |ranges: &[(usize, usize)]| ranges.iter().map(|(from, to)| *from..*to).collect::<Vec<_>>();
+    let marks = [mark(&[(3, 6)]), mark(&[(1, 2), (3, 4)]), mark(&[(2, 9)])];
     let columns: [(&str, ArrayRef); 2] = [
         ("text", Arc::new(StringArray::from(texts.to_vec()))),
         ("text.trained", Arc::new(trained_column(&marks).unwrap())),
