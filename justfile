@@ -52,7 +52,8 @@ openapi:
     cargo run -q -p curate -- serve openapi > target/openapi.json
     mv target/openapi.json docs/openapi.json
 
-# Throw odd requests at a running server, made from its contract; any 5xx is a defect (needs schemathesis: pip install schemathesis)
+# Throw odd requests at a running server, made from its contract; any 5xx is a defect (needs schemathesis: pip install schemathesis).
+# A paused session answers 503, so pausing is left out; news have no end.
 fuzz-http url="http://127.0.0.1:7878" examples="100":
     schemathesis run {{url}}/openapi.json --url {{url}} --checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance \
-        --exclude-path-regex '/events$' --max-examples {{examples}} --request-timeout 90 --suppress-health-check all --generation-database none
+        --exclude-path-regex '/(events|pause)$' --max-examples {{examples}} --request-timeout 90 --suppress-health-check all --generation-database none

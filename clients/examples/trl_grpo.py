@@ -5,10 +5,9 @@
 """
 
 import sys
-from transformers.trainer_utils import get_last_checkpoint
 from trl import GRPOConfig, GRPOTrainer
 from curate_client import Client, CurateIterableDataset
-from curate_client.hf import CurateCallback
+from curate_client.hf import CurateCallback, last_checkpoint
 from curate_client.rewards import CurateReward
 
 url, prompts, folder, out = sys.argv[1:5]
@@ -27,4 +26,4 @@ args = GRPOConfig(
     output_dir=out, max_steps=200, save_steps=50, num_generations=8, per_device_train_batch_size=64, shuffle_dataset=False, remove_unused_columns=False
 )
 trainer = GRPOTrainer(folder, reward_funcs=[reward], args=args, train_dataset=dataset.to_datasets(), callbacks=[CurateCallback(dataset, reward)])
-trainer.train(resume_from_checkpoint=get_last_checkpoint(out))
+trainer.train(resume_from_checkpoint=last_checkpoint(out))

@@ -5,10 +5,9 @@
 """
 
 import json, sys
-from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig, SFTTrainer
 from curate_client import Client, CurateIterableDataset
-from curate_client.hf import CurateTrainerMixin
+from curate_client.hf import CurateTrainerMixin, last_checkpoint
 
 url, spec, folder, out = sys.argv[1:5]
 
@@ -20,5 +19,5 @@ class CuratedSft(CurateTrainerMixin, SFTTrainer):
 session = Client(url).create_session(json.load(open(spec)), id="trl-sft")
 args = SFTConfig(output_dir=out, max_steps=200, save_steps=50, per_device_train_batch_size=8, max_length=None, dataset_kwargs={"skip_prepare_dataset": True})
 trainer = CuratedSft(model=folder, args=args, train_dataset=CurateIterableDataset(session))
-trainer.train(resume_from_checkpoint=get_last_checkpoint(out))
+trainer.train(resume_from_checkpoint=last_checkpoint(out))
 trainer.save_model()

@@ -166,3 +166,26 @@ fn a_second_interrupt_ends_at_once() {
     let (code, took) = live.ends();
     assert!(code == Some(130) && took < Duration::from_secs(3), "{code:?} after {took:?}");
 }
+
+#[test]
+fn a_new_session_of_an_old_name_has_its_own_map() {
+    let story = Story::new();
+    let live = Live::start(&story, &["--allow", &sample()]);
+    let points = |method: Value| {
+        let mut plan = json!({"input": {"paths": [sample()]}});
+        plan.as_object_mut().expect("an object").extend(method.as_object().expect("an object").clone());
+        let body = json!({"id": "s", "plan": plan, "batch": 4}).to_string();
+        assert_eq!(live.ask("POST /v1/sessions", "", &body).0, 201);
+        let made = (0..300).map(|_| live.ask("GET /v1/sessions/s/map", "", "")).find(|(status, _)| {
+            std::thread::sleep(Duration::from_millis(200));
+            *status != 425
+        });
+        let (status, map) = made.expect("the map is made within a minute");
+        assert_eq!(status, 200, "{map}");
+        assert_eq!(live.ask("DELETE /v1/sessions/s", "", "").0, 204);
+        map["points"].as_u64().expect("a number")
+    };
+    let all = points(json!({"online": {"use": "kmeans-refine"}}));
+    let half = points(json!({"select": {"use": "random", "budget": "50%"}}));
+    assert_eq!(half, all / 2);
+}

@@ -2,7 +2,7 @@
 
 >>> class CuratedTrainer(CurateTrainerMixin, Trainer): ...
 >>> trainer = CuratedTrainer(model=model, args=args, train_dataset=CurateIterableDataset(session), data_collator=PadCollator())
->>> trainer.train(resume_from_checkpoint=get_last_checkpoint(args.output_dir))
+>>> trainer.train(resume_from_checkpoint=last_checkpoint(args.output_dir))
 
 The mixin does what callbacks cannot: it carries row numbers past the collator to the loss, and reads batches one at a time. (The stock loader
 fetches one batch ahead, which a method that waits for the losses of the last batch cannot serve.)
@@ -10,7 +10,9 @@ fetches one batch ahead, which a method that waits for the losses of the last ba
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 import torch
@@ -48,6 +50,17 @@ def row_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     targets = labels[1:].to(logits.device)
     losses = torch.nn.functional.cross_entropy(logits[: len(targets)].float(), targets, ignore_index=-100, reduction="sum")
     return losses / (targets != -100).sum()
+
+
+def last_checkpoint(folder: str) -> Optional[str]:
+    """The newest checkpoint that is whole, if any: a trainer killed while it saves leaves one without a readable ``trainer_state.json``, which is written last."""
+    found = []
+    for path in Path(folder).glob("checkpoint-*"):
+        try:
+            found.append((int(json.loads((path / "trainer_state.json").read_text())["global_step"]), str(path)))
+        except (OSError, ValueError, KeyError):
+            continue
+    return max(found)[1] if found else None
 
 
 class PadCollator:

@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
@@ -138,18 +138,18 @@ def run(command: List[str], work: Path, session: str, server: Server, trainer_di
 
 
 def by_step(found: List[List[Any]]) -> Dict[int, List[Any]]:
-    """Rows and losses of each optimizer step; every life must agree with the first as far as it came."""
+    """Rows and losses of each optimizer step. A step is trained again after a resume: every life must agree with the others as far as it came."""
+    pieces: List[Tuple[int, List[Any]]] = []
+    for step, _, row, loss in found:
+        if not pieces or pieces[-1][0] != step or any(row == seen for seen, _ in pieces[-1][1]):
+            pieces.append((step, []))
+        pieces[-1][1].append([row, loss])
     steps: Dict[int, List[Any]] = {}
-    life: List[Any] = []
-    last = 0
-    for step, _, row, loss in [*found, [None, None, None, None]]:
-        if step != last and life:
-            longest = max(life, steps.get(last, []), key=len)
-            if steps.get(last, longest)[: len(life)] != life[: len(steps.get(last, longest))]:
-                raise Failed(f"two lives differ in step {last}: {steps[last]} and {life}")
-            steps[last], life = longest, []
-        last = step
-        life.append([row, loss])
+    for step, piece in pieces:
+        shorter, longer = sorted((steps.get(step, piece), piece), key=len)
+        if longer[: len(shorter)] != shorter:
+            raise Failed(f"two lives differ in step {step}: {shorter} and {longer}")
+        steps[step] = longer
     return steps
 
 
@@ -169,7 +169,8 @@ def check(case: str, server: Server, work: Path, dice: random.Random) -> str:
         raise Failed("the final weights differ")
     histories = [history(server, f"{case}-{kind}") for kind in ("whole", "broken")]
     if histories[0] != histories[1] or len(histories[0]) != STEPS:
-        raise Failed("the server remembers another history")
+        differ = [pair for pair in zip(*histories) if pair[0] != pair[1]]
+        raise Failed(f"the server remembers {len(histories[0])} and {len(histories[1])} steps, {len(differ)} of them differ, such as {differ[:1]}")
     again = len(lines(work, f"{case}-broken")) - rows
     return f"{case}: {STEPS} steps of {BATCH} rows, {deaths} kills, {again} rows trained again after resumes; rows, losses and weights equal"
 

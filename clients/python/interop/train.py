@@ -9,10 +9,9 @@ from typing import Any, List
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 
 from curate_client import Client, CurateIterableDataset
-from curate_client.hf import CurateTrainerMixin, PadCollator
+from curate_client.hf import CurateTrainerMixin, PadCollator, last_checkpoint
 
 
 class Logged(CurateTrainerMixin):
@@ -69,7 +68,7 @@ def main() -> None:
     session = Client(chosen.url).create_session(json.loads(Path(chosen.spec).read_text()), id=chosen.session)
     trainer = build(chosen, CurateIterableDataset(session))
     Path(chosen.out).mkdir(parents=True, exist_ok=True)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(chosen.out))
+    trainer.train(resume_from_checkpoint=last_checkpoint(chosen.out))
     trainer.save_model(str(Path(chosen.out) / "final"))
 
 

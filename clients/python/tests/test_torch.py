@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 import unittest
 from types import SimpleNamespace
 from typing import Any, Dict, List
@@ -161,6 +162,18 @@ class Trainers(ServerCase):
         state.stateful_callbacks = {"CurateCallback": {"attributes": {"position": {"session": "run", "step": 5, "offset": 0, "cursor": None}}}}
         callback.on_train_begin(args, state, control)
         self.assertEqual((callback.dataset.feedback.step, list(callback.dataset)), (5, []))
+
+    def test_a_checkpoint_cut_short_is_passed_over(self) -> None:
+        from curate_client.hf import last_checkpoint
+
+        with tempfile.TemporaryDirectory() as folder:
+            self.assertIsNone(last_checkpoint(folder))
+            for step, state in ((9, '{"global_step": 9}'), (10, '{"global_step": 10}'), (11, '{"global_st'), (12, None)):
+                os.mkdir(os.path.join(folder, f"checkpoint-{step}"))
+                if state:
+                    with open(os.path.join(folder, f"checkpoint-{step}", "trainer_state.json"), "w") as file:
+                        file.write(state)
+            self.assertEqual(last_checkpoint(folder), os.path.join(folder, "checkpoint-10"))
 
     def test_a_callback_alone_is_refused(self) -> None:
         from curate_client.hf import CurateCallback

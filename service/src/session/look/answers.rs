@@ -82,7 +82,7 @@ impl Session {
             let _ = self.survey();
             state["steers"] = json!(held(&*self.drawn()?).steers());
         }
-        let Some(survey) = self.shared.looks.ready(&self.id) else { return Ok(state) };
+        let Some(survey) = self.shared.looks.ready(&self.look_name()) else { return Ok(state) };
         let counts = if begin || !survey.methods_own { self.counts(&survey)? } else { BTreeMap::new() };
         let Some(groups) = state["groups"].as_array_mut() else { return Ok(state) };
         for (number, own) in &survey.groups {
@@ -120,7 +120,7 @@ impl Session {
     /// `session/*`, `store/*`.
     pub(crate) fn history_in_groups(self: &Arc<Self>, after: u64, limit: usize) -> Result<Value> {
         let mut history = self.history(after, limit)?;
-        let survey = self.shared.looks.ready(&self.id).filter(|survey| !survey.methods_own);
+        let survey = self.shared.looks.ready(&self.look_name()).filter(|survey| !survey.methods_own);
         let Some((survey, corpus)) = survey.zip(self.with(|ready| Ok(ready.ground.corpus.clone()))?) else { return Ok(history) };
         let drawn = self.drawn()?;
         let drawn = held(&drawn);

@@ -108,7 +108,7 @@ impl Session {
         let corpus = corpus.ok_or_else(|| {
             Error::usage("map/none", "the session has no rows of its own to look at").hint("give the plan an input")
         })?;
-        if let Some(found) = self.shared.looks.known(&self.id, &groups) {
+        if let Some(found) = self.shared.looks.known(&self.look_name(), &groups) {
             return Ok((corpus, found?));
         }
         let (own, rows) = (self.clone(), corpus.clone());
@@ -117,15 +117,20 @@ impl Session {
             let alone = held(&looks.working);
             let found = survey(&own.spec.plan, &rows, &groups, &own.shared.host(&Progress::root("look")));
             drop(alone);
-            looks.keep(&own.id, &groups, found);
+            looks.keep(&own.look_name(), &groups, found);
         };
         std::thread::Builder::new().name(format!("look {}", self.id)).spawn(work).map_err(Error::from)?;
         Err(not_yet())
     }
 
+    /// Names what is known of this session's corpus: another one may take its id once it is removed.
+    fn look_name(&self) -> String {
+        format!("{}@{}", self.id, self.created)
+    }
+
     /// Who was drawn, as the journal has it.
     fn drawn(&self) -> Result<Arc<Mutex<Drawn>>> {
-        let drawn = self.shared.looks.drawn(&self.id);
+        let drawn = self.shared.looks.drawn(&self.look_name());
         held(&drawn).read_on(self.shared.store.as_ref(), &self.id)?;
         Ok(drawn)
     }
