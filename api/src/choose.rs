@@ -6,7 +6,7 @@ use crate::features::{Features, Taken, Want, build, missing_column};
 use crate::host::Host;
 use crate::plan::Plan;
 use crate::scores::Scores;
-use crate::signals::{Signals, is_signal};
+use crate::signals::{REFERENCE, Signals, is_signal};
 use curate_core::{Budget, Column, Ctx, Embedder, Error, Filter, Pool, Result, Selection, Selector, Verdict, find};
 use curate_embed::{EmbedderChoice, OpenOptions};
 use curate_ingest::{InputSpec, Source};
@@ -145,12 +145,13 @@ pub(crate) fn provide(
             name if source.schema().field_with_name(name).is_ok() => {
                 want.taken.push(Taken { column: need.clone(), from: name.to_owned() });
             }
+            REFERENCE => want.signals.push(Arc::new(Signals::reference(plan, host, source, ctx)?)),
             name if is_signal(name) => signals.push(need.clone()),
             name => return Err(nobody_provides(name, method)),
         }
     }
     if !signals.is_empty() {
-        want.signals = Some(Arc::new(Signals::open(plan, host, source, signals, ctx)?));
+        want.signals.push(Arc::new(Signals::open(plan, host, source, signals, ctx)?));
     }
     Ok((want, scores))
 }

@@ -26,8 +26,8 @@ pub struct Want {
     pub taken: Vec<Taken>,
     /// Token counts, by this embedder's tokenizer.
     pub tokens: Option<Arc<dyn Embedder>>,
-    /// What a model says of the rows.
-    pub(crate) signals: Option<Arc<Signals>>,
+    /// What models say of the rows.
+    pub(crate) signals: Vec<Arc<Signals>>,
     /// The rendered rows, read again chunk by chunk whenever a scorer asks.
     pub text: bool,
 }
@@ -89,7 +89,7 @@ enum Stage {
     Vectors,
     Taken(usize),
     Tokens,
-    Signals,
+    Signals(usize),
 }
 
 impl Stage {
@@ -100,7 +100,7 @@ impl Stage {
             Self::Vectors => "vectors",
             Self::Taken(_) => "column",
             Self::Tokens => "tokens",
-            Self::Signals => "signals",
+            Self::Signals(_) => "signals",
         }
     }
 }
@@ -146,10 +146,9 @@ fn stages(want: &Want) -> Vec<Stage> {
         (want.embedder.is_some(), Stage::Embed),
         (want.vectors.is_some(), Stage::Vectors),
         (want.tokens.is_some(), Stage::Tokens),
-        (want.signals.is_some(), Stage::Signals),
     ];
-    let taken = (0..want.taken.len()).map(Stage::Taken);
-    std::iter::once(Stage::Rows).chain(optional.into_iter().filter(|o| o.0).map(|o| o.1)).chain(taken).collect()
+    let listed = (0..want.signals.len()).map(Stage::Signals).chain((0..want.taken.len()).map(Stage::Taken));
+    std::iter::once(Stage::Rows).chain(optional.into_iter().filter(|o| o.0).map(|o| o.1)).chain(listed).collect()
 }
 
 impl Builder<'_> {
@@ -159,9 +158,7 @@ impl Builder<'_> {
             Stage::Embed => self.want.embedder.as_ref().map(|e| e.digest()).unwrap_or_default(),
             Stage::Tokens => self.want.tokens.as_ref().map(|e| e.digest()).unwrap_or_default(),
             Stage::Vectors => self.want.vectors.clone().unwrap_or_default(),
-            Stage::Signals => {
-                self.want.signals.as_ref().map(|s| format!("{}{:?}", s.digest, s.columns)).unwrap_or_default()
-            }
+            Stage::Signals(i) => format!("{}{:?}", self.want.signals[i].digest, self.want.signals[i].columns),
             Stage::Taken(i) => format!("{}\0{}", self.want.taken[i].kind(), self.want.taken[i].from),
         };
         Key::of(&[stage.kind().as_bytes(), &unit.digest, &unit.rows.to_le_bytes(), &self.recipe, by.as_bytes()])
@@ -220,9 +217,9 @@ impl Builder<'_> {
                     tokens_batch(self.want.tokens.as_deref(), &texts, &uncounted)?
                 }
                 Stage::Vectors => self.vectors_batch(unit, data)?,
-                Stage::Signals => {
+                Stage::Signals(i) => {
                     let uncounted = ctx.clone().with_progress(Progress::root("signals"));
-                    self.want.signals.as_ref().ok_or_else(lost)?.of_unit(self.source, data, &uncounted)?
+                    self.want.signals[i].of_unit(self.source, data, &uncounted)?
                 }
                 Stage::Taken(i) => self.taken_batch(&self.want.taken[i], unit, data)?,
             };
@@ -277,9 +274,10 @@ impl Builder<'_> {
                     Stage::Tokens => flat
                         .tokens
                         .extend_from_slice(self.load(stage, unit)?.column(0).as_primitive::<UInt32Type>().values()),
-                    Stage::Signals => {
+                    Stage::Signals(i) => {
                         let batch = self.load(stage, unit)?;
-                        batch.columns().iter().enumerate().for_each(|(i, array)| flat.add_signal(i, array.clone()));
+                        let before: usize = self.want.signals[..i].iter().map(|signals| signals.columns.len()).sum();
+                        (before..).zip(batch.columns()).for_each(|(i, array)| flat.add_signal(i, array.clone()));
                     }
                     Stage::Rows | Stage::Embed | Stage::Vectors => {}
                 }
@@ -297,7 +295,7 @@ impl Builder<'_> {
             None => Pool::from_batch(single(Column::ROW.as_str(), Arc::new(UInt64Array::from(flat.ids.clone())))?),
         };
         let mut pool = flat.attach(&base, self.want)?;
-        if self.want.signals.is_some() {
+        if !self.want.signals.is_empty() {
             let known = known_rows(&flat.signals);
             flat.skipped += (pool.rows() - known.len()) as u64;
             pool = pool.filter(&known)?;

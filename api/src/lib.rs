@@ -60,7 +60,7 @@ pub use http_scorer::{HttpScorer, Sent};
 pub use inspect::{Distribution, Inspection, Sample, inspect};
 pub use manifest::{Cost, Counts, InputRecord, Manifest, OutputRecord, manifest_path, read_manifest, selection_digest};
 pub use methods::{Method, OnlineNeeds, find_method, methods, methods_markdown};
-pub use online::{OnlinePlan, OnlineReport};
+pub use online::{OnlineForecast, OnlinePlan, OnlineReport};
 pub use plan::{DEFAULT_METHOD, EmbedPlan, OutputPlan, Plan, SelectPlan, Use};
 pub use select::{Forecast, forecast, pretty, select};
 pub use train::forecast as forecast_train;

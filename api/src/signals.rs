@@ -1,12 +1,12 @@
 //! What a model says of rows: computed a unit at a time by the trainer's learner, forward only unless a gradient is asked for.
 //!
 //! `signal.loss` is the mean loss of the answer given the prompt, `signal.loss_alone` of the same answer with nothing before it,
-//! `signal.perplexity` is `exp(loss)`; all others are the learner's own. The planner asks for those that a run needs, and for no others;
+//! `signal.loss_reference` is the loss by the model that `[online] reference` names, `signal.perplexity` is `exp(loss)`; all others are the learner's own. The planner asks for those that a run needs, and for no others;
 //! lists (`sketch`, `ghost`) are for selection while a model learns and have no place in a corpus.
 
 use crate::host::Host;
 use crate::plan::Plan;
-use crate::train::{Renderer, load_model, pool_of};
+use crate::train::{Loaded, Renderer, TrainPlan, load_model, pool_of};
 use arrow::array::{Array, ArrayRef, AsArray, Float32Array, RecordBatch};
 use arrow::datatypes::{Field, Float32Type, Schema};
 use curate_core::{Column, Ctx, Error, Learner, Pool, Result};
@@ -20,6 +20,9 @@ use std::sync::{Mutex, PoisonError};
 
 /// Signals made here from others or from the answer alone.
 const OURS: [&str; 2] = ["loss_alone", "perplexity"];
+
+/// The loss by the reference model.
+pub(crate) const REFERENCE: &str = "signal.loss_reference";
 
 /// Whether a model can say this of a row.
 pub(crate) fn is_signal(name: &str) -> bool {
@@ -40,16 +43,37 @@ pub(crate) struct Signals {
 impl Signals {
     /// Load the plan's model, the built-in one where it names none.
     pub(crate) fn open(plan: &Plan, host: &Host, source: &Source, columns: Vec<Column>, ctx: &Ctx) -> Result<Self> {
-        let name = plan.model.as_deref().unwrap_or(builtin::NAME);
-        let loaded = load_model(name, None, host, ctx)?;
-        let renderer = Renderer::choose(source, &loaded.folder)?;
-        let digest = digest(&loaded.folder)?;
+        let loaded = load_model(plan.model.as_deref().unwrap_or(builtin::NAME), None, host, ctx)?;
         // A gradient norm is that of fresh adapters, as GORACS and DEALRec take it: with B = 0 only B has one.
         let norms = columns.iter().any(|column| column.as_str() == "signal.grad_norm");
         let tuning = if norms { Tuning::Lora(LoraConfig::default()) } else { Tuning::Full };
-        let context = loaded.model.config.max_position_embeddings;
-        let config =
-            SftConfig { learning_rate: Some(1e-4), max_length: context.min(2048), tuning, ..SftConfig::default() };
+        Self::of(loaded, source, columns, SftConfig { max_length: 2048, tuning, ..SftConfig::default() }, ctx)
+    }
+
+    /// Load the reference that `[online]` names: its losses are taken of the same tokens that the learner's are.
+    ///
+    /// # Errors
+    /// `online/reference` where none is named; what loading gives.
+    pub(crate) fn reference(plan: &Plan, host: &Host, source: &Source, ctx: &Ctx) -> Result<Self> {
+        let Some(name) = plan.online.as_ref().and_then(|online| online.reference.as_deref()) else {
+            return Err(Error::usage("online/reference", format!("nobody provides the column '{REFERENCE}'")).hint(
+                "name a model trained on held-out rows, which says it: --reference FOLDER; or give the input such a column",
+            ));
+        };
+        let SftConfig { max_length, loss_on, .. } =
+            plan.train.as_ref().map(TrainPlan::sft).transpose()?.unwrap_or_default();
+        let config = SftConfig { max_length, loss_on, ..SftConfig::default() };
+        let mut own =
+            Self::of(load_model(name, None, host, ctx)?, source, vec![Column::named(REFERENCE)], config, ctx)?;
+        own.digest = format!("{} {max_length} {loss_on:?}", own.digest);
+        Ok(own)
+    }
+
+    fn of(loaded: Loaded, source: &Source, columns: Vec<Column>, config: SftConfig, ctx: &Ctx) -> Result<Self> {
+        let renderer = Renderer::choose(source, &loaded.folder)?;
+        let digest = digest(&loaded.folder)?;
+        let max_length = config.max_length.min(loaded.model.config.max_position_embeddings);
+        let config = SftConfig { learning_rate: Some(1e-4), max_length, ..config };
         let learner = SftLearner::new(loaded.model, loaded.tokenizer, config, 1, ctx)?;
         // No step follows.
         let learner = learner.with_signals(SignalOptions { share_bytes: 0, ..SignalOptions::default() });
@@ -90,7 +114,7 @@ impl Signals {
 fn asked(column: &Column) -> Option<Column> {
     match column.as_str() {
         "signal.loss_alone" => None,
-        "signal.perplexity" => Some(Column::signal("loss")),
+        "signal.perplexity" | REFERENCE => Some(Column::signal("loss")),
         _ => Some(column.clone()),
     }
 }
@@ -98,7 +122,7 @@ fn asked(column: &Column) -> Option<Column> {
 fn one(column: &Column, found: &RecordBatch, alone: Option<&RecordBatch>) -> Result<ArrayRef> {
     let (batch, name) = match (column.as_str(), alone) {
         ("signal.loss_alone", Some(alone)) => (alone, "signal.loss"),
-        ("signal.perplexity", _) => (found, "signal.loss"),
+        ("signal.perplexity" | REFERENCE, _) => (found, "signal.loss"),
         (name, _) => (found, name),
     };
     let missing = || {
@@ -131,7 +155,7 @@ pub(crate) fn embedder(plan: &Plan, pooling: &str, host: &Host) -> Result<Hidden
 }
 
 /// Digest of all files that decide what a model says.
-fn digest(folder: &Path) -> Result<String> {
+pub(crate) fn digest(folder: &Path) -> Result<String> {
     let kind = |name: &str| Path::new(name).extension().map(|ext| ext.to_string_lossy().to_lowercase());
     let decides = |name: &str| kind(name).is_some_and(|ext| ["safetensors", "json", "jinja"].contains(&ext.as_str()));
     let entries = std::fs::read_dir(folder)?.collect::<std::io::Result<Vec<_>>>()?;

@@ -67,9 +67,8 @@ fn work(command: Command, session: &Session) -> Result<ExitCode> {
             session.say(&value, || words)
         }
         Command::Compare(args) => {
-            let (plan, wanted) = (plan(args.train.layers()?)?, args.plan()?);
-            let done = session.shown(|host| curate_api::compare(&plan, &wanted, host))?;
-            session.say(&done, || compare_view::compared(&done))
+            let (plan, wanted) = (plan(args.train.all_layers()?)?, args.plan()?);
+            compared(&plan, &wanted, session)
         }
         Command::Inspect(args) => {
             let plan = plan(vec![args.layer()?])?;
@@ -175,13 +174,19 @@ fn plan(layers: Vec<Value>) -> Result<Plan> {
     Ok(plan)
 }
 
-fn read_plan(path: &str) -> Result<Value> {
+pub(crate) fn read_plan(path: &str) -> Result<Value> {
     let text = std::fs::read_to_string(path).map_err(|e| {
         Error::io("plan/missing", format!("cannot read {path}: {e}"))
             .hint("name a plan (TOML) or the manifest of an earlier run")
     })?;
     match serde_json::from_str::<Value>(&text) {
-        Ok(mut manifest) if manifest.get("plan").is_some() => Ok(manifest["plan"].take()),
+        Ok(mut manifest) if manifest.get("plan").is_some() => {
+            let mut plan = manifest["plan"].take();
+            if let (Some(plan), Some(compare)) = (plan.as_object_mut(), manifest.get_mut("compare")) {
+                plan.insert("compare".to_owned(), compare.take());
+            }
+            Ok(plan)
+        }
         _ => Plan::from_toml(&text),
     }
 }
@@ -212,9 +217,7 @@ fn train(args: &TrainArgs, session: &Session) -> Result<ExitCode> {
     if args.candidates.is_some() && args.online.is_none() && !args.grpo {
         return Err(Error::usage("flag/online", "--candidates belongs to --online").hint("add --online METHOD"));
     }
-    let mut layers: Vec<Value> = args.select.config.as_deref().map(read_plan).transpose()?.into_iter().collect();
-    layers.extend(args.layers()?);
-    let plan = plan(layers)?;
+    let plan = plan(args.all_layers()?)?;
     if args.select.dry_run {
         let found = session.shown(|host| curate_api::forecast_train(&plan, host))?;
         return session.say(&found, || train_view::forecast(&found, &Paint(std::io::stdout().is_terminal())));
@@ -237,16 +240,26 @@ fn run_plan(args: &RunArgs, session: &Session) -> Result<ExitCode> {
     if args.output.is_some() {
         over.insert("report".to_owned(), Value::Null);
     }
-    let mut layers = vec![read_plan(&args.plan)?, json!({"output": over})];
+    let mut said = read_plan(&args.plan)?;
+    let compare = said.as_object_mut().and_then(|plan| plan.remove("compare"));
+    let mut layers = vec![said, json!({"output": over})];
     if let (Some(out), true) = (&args.output, layers[0].get("train").is_some()) {
         layers.push(json!({"train": {"out": out}}));
     }
     let plan = plan(layers)?;
+    if let Some(wanted) = compare {
+        return compared(&plan, &crate::compare_args::read(wanted)?, session);
+    }
     if plan.train.is_some() {
         return trained(&session.shown(|host| curate_api::train(&plan, host))?, session);
     }
     let manifest = session.shown(|host| curate_api::select(&plan, host))?;
     report(&manifest, session)
+}
+
+fn compared(plan: &Plan, wanted: &curate_api::ComparePlan, session: &Session) -> Result<ExitCode> {
+    let done = session.shown(|host| curate_api::compare(plan, wanted, host))?;
+    session.say(&done, || compare_view::compared(&done))
 }
 
 fn report(manifest: &Manifest, session: &Session) -> Result<ExitCode> {

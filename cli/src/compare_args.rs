@@ -50,15 +50,21 @@ impl CompareArgs {
             ("seeds", Some(self.seeds.clone().into())),
             ("budget", given(select.budget.clone())),
             ("candidates", given(self.train.candidates)),
+            ("reference", given(self.train.reference.clone())),
             ("judge", given(self.judge.clone())),
             ("max_new_tokens", given(self.max_new_tokens)),
             ("keep_models", Some(self.keep_models.into())),
         ]);
-        serde_json::from_value(said).map_err(|e| {
-            let code = if e.to_string().contains("budget") { "budget/invalid" } else { "compare/plan" };
-            Error::usage(code, e.to_string()).hint("see 'curate compare --help'")
-        })
+        read(said)
     }
+}
+
+/// The comparison that flags, or `[compare]` of a plan, describe.
+pub(crate) fn read(said: Value) -> Result<ComparePlan> {
+    serde_json::from_value(said).map_err(|e| {
+        let code = if e.to_string().contains("budget") { "budget/invalid" } else { "compare/plan" };
+        Error::usage(code, e.to_string()).hint("see 'curate compare --help'")
+    })
 }
 
 /// The entries of lists: a comma before `key=value` belongs to the entry before it.

@@ -1,6 +1,7 @@
 //! The flags of `curate train` and `curate eval`.
 
 use crate::args::{InputArgs, SelectArgs, given, layer, pairs, params, typed};
+use crate::commands::read_plan;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -29,6 +30,9 @@ pub(crate) struct TrainArgs {
     /// With --rounds: begin every round with the base model, and train it on all rows drawn so far
     #[arg(long, requires = "rounds")]
     pub restart: bool,
+    /// With --online: model, trained on other rows, whose losses a method such as rho-loss compares with
+    #[arg(long, value_name = "MODEL")]
+    pub reference: Option<String>,
     /// Let the model answer the rows and learn from what a rule says of its answers; options as `-O grpo.num_generations=8`,
     /// the rule as `-O grpo.judge=number`; prompts are chosen by --online [default: mopps]
     #[arg(long)]
@@ -81,8 +85,15 @@ pub(crate) struct TrainArgs {
 }
 
 impl TrainArgs {
+    /// The plan file, where one is named, and the layers that the flags make over it.
+    pub(crate) fn all_layers(&self) -> curate_api::Result<Vec<Value>> {
+        let mut layers: Vec<Value> = self.select.config.as_deref().map(read_plan).transpose()?.into_iter().collect();
+        layers.extend(self.layers()?);
+        Ok(layers)
+    }
+
     /// The layers these flags make.
-    pub(crate) fn layers(&self) -> curate_api::Result<Vec<Value>> {
+    fn layers(&self) -> curate_api::Result<Vec<Value>> {
         let train = layer([
             ("model", given(self.select.io.model.clone())),
             ("out", given(self.select.io.output.clone())),
@@ -110,11 +121,15 @@ impl TrainArgs {
     /// The layers that say what is chosen, before training or while the model learns.
     fn chosen(&self) -> curate_api::Result<Vec<Value>> {
         let by_default = self.grpo.then(|| "mopps".to_owned());
-        let Some(method) = self.online.clone().or(by_default) else { return self.select.layers() };
-        let mut online = params(&self.select.set)?;
+        let mut select = self.select.clone();
+        // fresh weights say nothing of rows: the built-in model is asked then
+        select.io.model = select.io.model.filter(|_| !self.from_scratch);
+        let Some(method) = self.online.clone().or(by_default) else { return select.layers() };
+        let mut online = params(&select.set)?;
         online.insert("use".to_owned(), method.into());
         online.extend(given(self.candidates).map(|candidates| ("candidates".to_owned(), candidates)));
-        let mut select = SelectArgs { set: Vec::new(), ..self.select.clone() };
+        online.extend(given(self.reference.clone()).map(|reference| ("reference".to_owned(), reference)));
+        select.set.clear();
         if let Some(rounds) = self.rounds {
             online.insert("rounds".to_owned(), rounds.into());
             online.extend(self.restart.then(|| ("restart".to_owned(), true.into())));

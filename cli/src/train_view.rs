@@ -1,7 +1,7 @@
 //! What `curate train` and `curate eval` say to people.
 
 use crate::inspect_view::{Paint, marked};
-use curate_api::{EvalDone, TrainDone, TrainForecast, format_bytes};
+use curate_api::{EvalDone, OnlineForecast, TrainDone, TrainForecast, format_bytes};
 
 /// After training.
 pub(crate) fn trained(done: &TrainDone) -> String {
@@ -78,6 +78,9 @@ pub(crate) fn forecast(found: &TrainForecast, paint: &Paint) -> String {
             data.tokens, data.labelled_tokens, data.longest_tokens, data.truncated_rows
         ),
         format!("steps     {}; {} rows held out", found.steps, found.eval_rows),
+    ];
+    lines.extend(found.online.iter().flat_map(online));
+    lines.extend([
         format!(
             "memory    about {}: weights {}, gradients {}, optimizer {}, activations {}",
             format_bytes(found.total_bytes),
@@ -87,7 +90,7 @@ pub(crate) fn forecast(found: &TrainForecast, paint: &Paint) -> String {
             format_bytes(memory.activations_bytes)
         ),
         format!("trained   {} numbers; largest pass {} tokens", memory.trained, memory.batch_tokens),
-    ];
+    ]);
     for sample in &found.samples {
         let eos = if sample.eos_added { ", an end token is added" } else { "" };
         lines.push(format!(
@@ -97,6 +100,27 @@ pub(crate) fn forecast(found: &TrainForecast, paint: &Paint) -> String {
         lines.push(marked(&sample.text, &sample.trained, paint));
     }
     lines.join("\n")
+}
+
+/// What a loop would do.
+fn online(found: &OnlineForecast) -> Vec<String> {
+    let listed = |names: &[String]| if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+    let step = match (found.rounds, found.candidates) {
+        (Some((rounds, budget)), _) => format!("{budget} rows of all, in {rounds} rounds"),
+        (None, Some(candidates)) => format!("{} of {candidates} candidates a step", found.rows),
+        (None, None) => format!("{} rows a step", found.rows),
+    };
+    let answers = found.answers.map_or_else(String::new, |answers| format!(", {answers} answers to each"));
+    let ahead = if found.ahead { "; chosen ahead, while the model learns" } else { "" };
+    let kept = match found.kept_bytes {
+        0 => String::new(),
+        bytes => format!("; up to {} of activations kept for the step", format_bytes(bytes)),
+    };
+    vec![
+        format!("chooses   {}: {step}{answers}{ahead}", found.method),
+        format!("asks      the model for {} at every step{kept}", listed(&found.asked)),
+        format!("reads     {} of the corpus; hears {} after a step", listed(&found.columns), listed(&found.heard)),
+    ]
 }
 
 /// After judging.

@@ -8,10 +8,11 @@ use crate::host::Host;
 use crate::online::OnlinePlan;
 use crate::plan::{OutputPlan, Plan, SelectPlan, Use};
 use crate::select::pretty;
+use crate::signals::REFERENCE;
 use crate::train::{EvalPlan, TrainDone, TrainPlan, judge, picked_already};
 use curate_core::{Error, Result};
 use curate_ingest::InputSpec;
-use curate_selectors::SELECTORS;
+use curate_selectors::{ONLINE, SELECTORS};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -69,7 +70,8 @@ impl Arm<'_> {
     fn digest(&self) -> String {
         let train = TrainPlan { out: String::new(), resume: false, ..self.base.train.clone() };
         let own = json!([self.method, self.seed, self.wanted.budget, self.wanted.candidates, self.base.plan, train]);
-        blake3::hash(format!("{} {own}", self.base.digest).as_bytes()).to_hex().to_string()
+        let reference = self.base.reference.as_deref().filter(|_| self.reads_reference()).unwrap_or_default();
+        blake3::hash(format!("{} {own}{reference}", self.base.digest).as_bytes()).to_hex().to_string()
     }
 
     /// The arm as it was finished earlier; else run it.
@@ -107,7 +109,8 @@ impl Arm<'_> {
             plan.target.clear();
         }
         let ((rows, cost), plan) = if online {
-            let plan = Plan { online: Some(self.online_plan()), train: Some(train), ..plan };
+            let (online, train) = self.online_plan(train)?;
+            let plan = Plan { online: Some(online), train: Some(train), ..plan };
             ((0, (0.0, 0.0)), plan)
         } else {
             let plan = Plan { select: Some(self.select_plan()), ..plan };
@@ -115,17 +118,35 @@ impl Arm<'_> {
             (chosen, Plan { select: None, train: Some(train), ..picked_already(&plan, folder) })
         };
         let trained = crate::train::train(&plan, &host.part("train"))?;
-        let exact = self.ask(&trained, &host.part("judge"))?;
+        let exact = self.ask(&trained, folder, &host.part("judge"))?;
         self.report(&trained, folder, (rows, cost, exact))
     }
 
-    fn online_plan(&self) -> OnlinePlan {
-        let mut value = json!({"use": self.method.name, "candidates": self.wanted.candidates});
-        if let Some(map) = value.as_object_mut() {
-            map.extend(self.method.params.clone());
-            map.retain(|_, value| !value.is_null());
+    /// Whether the method compares with a reference model.
+    fn reads_reference(&self) -> bool {
+        let entry = ONLINE.iter().find(|entry| entry.info.name == self.method.name);
+        let built = entry.and_then(|entry| entry.build(&OnlinePlan::of(self.method).ok()?.params).ok());
+        built.is_some_and(|method| method.needs().before.iter().any(|column| column.as_str() == REFERENCE))
+    }
+
+    /// The loop of an arm. Rounds draw the budget, and share the steps out among themselves.
+    fn online_plan(&self, mut train: TrainPlan) -> Result<(OnlinePlan, TrainPlan)> {
+        let mut online = OnlinePlan::of(self.method)?;
+        if self.reads_reference() {
+            online.reference = online.reference.or_else(|| self.wanted.reference.clone());
         }
-        serde_json::from_value(value).unwrap_or_default()
+        let Some(rounds) = online.rounds else {
+            online.candidates = online.candidates.or(self.wanted.candidates);
+            return Ok((online, train));
+        };
+        online.budget = online.budget.or(Some(self.wanted.budget));
+        let steps = train.sft()?.max_steps.unwrap_or(0) / rounds.max(1) as u64;
+        if steps == 0 {
+            return Err(Error::usage("compare/rounds", format!("{rounds} rounds are more than there are steps"))
+                .hint("raise --max-steps, or take fewer rounds"));
+        }
+        train.params.extend([("max_steps".to_owned(), steps.into()), ("eval_steps".to_owned(), 1.into())]);
+        Ok((online, train))
     }
 
     fn select_plan(&self) -> SelectPlan {
@@ -141,7 +162,8 @@ impl Arm<'_> {
         let host = Host { cache: Cache::open(&self.folder("cache"))?, ..host.part("choose") };
         let asked = host.install(|| {
             let prepared = prepare(&plan, &host, &host.ctx(plan.seed)?)?;
-            Ok(prepared.want.signals.as_ref().map(|signals| signals.columns.clone()).unwrap_or_default())
+            let asked = prepared.want.signals.iter().flat_map(|signals| signals.columns.clone());
+            Ok(asked.collect::<Vec<_>>())
         })?;
         let passes = f64::from(u8::from(!asked.is_empty()))
             + f64::from(u8::from(asked.iter().any(|c| c.as_str() == "signal.loss_alone")))
@@ -152,10 +174,12 @@ impl Arm<'_> {
     }
 
     /// Let the model answer the questions, where that is asked for.
-    fn ask(&self, trained: &TrainDone, host: &Host) -> Result<Option<f64>> {
+    fn ask(&self, trained: &TrainDone, folder: &Path, host: &Host) -> Result<Option<f64>> {
         let Some(rule) = self.wanted.judge else { return Ok(None) };
         let adapter = trained.model.ends_with("adapter");
-        let base = self.base.train.model.clone();
+        // where every arm has weights of its own, they lie beside its adapter
+        let own = folder.join("start").to_string_lossy().into_owned();
+        let base = if self.base.train.from_scratch { own } else { self.base.train.model.clone() };
         let config = self.base.train.sft()?;
         let asked = EvalPlan {
             model: if adapter { base } else { trained.model.clone() },
@@ -176,6 +200,10 @@ impl Arm<'_> {
     fn report(&self, trained: &TrainDone, folder: &Path, of: (u64, Cost, Option<f64>)) -> Result<ArmDone> {
         let (rows, (mut select_s, mut select_flop), exact) = of;
         let report = &trained.report;
+        // a step of the loop is a round, where there are rounds
+        let rounds = trained.plan.online.as_ref().and_then(|online| online.rounds);
+        let of_round = trained.plan.train.as_ref().and_then(|train| train.params.get("max_steps")?.as_u64());
+        let each = rounds.and(of_round).unwrap_or(1);
         let Some(loss) = report.eval.as_ref().and_then(curate_trainer::eval::LossTotal::mean) else {
             return Err(Error::data("compare/eval", "the rows to judge by have nothing to judge")
                 .hint("look at them with 'curate inspect'"));
@@ -184,7 +212,8 @@ impl Arm<'_> {
             Some(online) => {
                 select_s = online.probe_s + online.choose_s;
                 select_flop = online.probed_tokens as f64 * self.base.forward_flop;
-                (online.evals.clone(), online.distinct_rows, (trained.seconds - select_s).max(0.0))
+                let curve = online.evals.iter().map(|(step, loss)| (step * each, *loss)).collect();
+                (curve, online.distinct_rows, (trained.seconds - select_s).max(0.0))
             }
             None => (curve(folder)?, rows, trained.seconds),
         };
@@ -193,7 +222,7 @@ impl Arm<'_> {
             seed: self.seed,
             online: trained.online.is_some(),
             rows,
-            steps: report.steps,
+            steps: report.steps * each,
             tokens: report.tokens,
             loss,
             exact,

@@ -7,7 +7,7 @@ use crate::host::Host;
 use crate::online::lot;
 use crate::plan::Plan;
 use crate::select::input_digest;
-use crate::train::{Renderer, Rows, TrainPlan, empty_side, for_training, learn_tokenizer};
+use crate::train::{Renderer, Rows, TrainPlan, empty_side, folder_of, for_training, learn_tokenizer};
 use curate_core::{Ctx, Error, Pick, Result, Selection};
 use curate_ingest::{InputSpec, OutputSpec, Source};
 use curate_trainer::data::SequenceOptions;
@@ -26,6 +26,8 @@ pub(super) struct Base {
     pub(super) train: TrainPlan,
     /// Digest of rows, rows to judge by and model.
     pub(super) digest: String,
+    /// Digest of the reference model, where one is named.
+    pub(super) reference: Option<String>,
     /// Rows to choose from.
     pub(super) rows: u64,
     /// Their tokens.
@@ -70,7 +72,9 @@ pub(super) fn base(plan: &Plan, wanted: &ComparePlan, host: &Host, ctx: &Ctx) ->
     let model = curate_trainer::mask::delta::digest(&loaded.model.params);
     let judge = serde_json::to_string(&(wanted.judge, wanted.max_new_tokens)).unwrap_or_default();
     let digest = [&whole, &input_digest(&source), &judged, &model, &judge].map(String::as_str).join(" ");
-    Ok(Base { plan, train, digest, rows: data.kept_rows, tokens: data.tokens, forward_flop, train_flop })
+    let named = wanted.reference.as_ref();
+    let reference = named.map(|name| crate::signals::digest(&folder_of(name, host, ctx)?)).transpose()?;
+    Ok(Base { plan, train, digest, reference, rows: data.kept_rows, tokens: data.tokens, forward_flop, train_flop })
 }
 
 /// What every arm needs of the training options; evaluations are added for the curve.

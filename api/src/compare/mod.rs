@@ -89,7 +89,7 @@ fn known(method: &crate::plan::Use) -> Result<()> {
         return entry.build(&method.params).map(drop);
     }
     if let Some(entry) = curate_selectors::ONLINE.iter().find(|entry| entry.info.name == method.name) {
-        return entry.build(&method.params).map(drop);
+        return entry.build(&crate::online::OnlinePlan::of(method)?.params).map(drop);
     }
     let names = curate_selectors::SELECTORS.iter().map(|e| e.info.name);
     let names: Vec<&str> = names.chain(curate_selectors::ONLINE.iter().map(|e| e.info.name)).collect();

@@ -24,6 +24,9 @@ pub struct ComparePlan {
     /// Candidates a step for online methods.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub candidates: Option<usize>,
+    /// Model whose losses methods such as rho-loss compare with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
     /// Let the models answer, and compare their answers by this rule.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub judge: Option<Judge>,
@@ -40,6 +43,7 @@ impl Default for ComparePlan {
             seeds: vec![1, 2, 3],
             budget: Budget::Fraction(0.05),
             candidates: None,
+            reference: None,
             judge: None,
             max_new_tokens: 64,
             keep_models: false,

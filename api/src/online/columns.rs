@@ -5,6 +5,7 @@ use crate::choose::provide;
 use crate::features::build;
 use crate::host::Host;
 use crate::plan::Plan;
+use crate::signals::REFERENCE;
 use curate_core::{Column, Ctx, Error, Location, Pool, Result};
 use curate_ingest::Source;
 use std::sync::Arc;
@@ -14,6 +15,8 @@ pub(crate) struct Provided {
     pool: Pool,
     ids: Vec<u64>,
     columns: Vec<Column>,
+    /// Digest of what they are made of.
+    pub(super) digest: String,
 }
 
 /// Needs that the learner serves, and those that the corpus serves: a signal that the input has as a column is of the corpus.
@@ -22,6 +25,35 @@ pub(crate) fn split(needs: &[Column], source: &Source) -> (Vec<Column>, Vec<Colu
     let known = |need: &&Column| !["row", "text"].contains(&need.as_str());
     let of_model = |need: &Column| need.as_str().starts_with("signal.") && !here(need);
     needs.iter().filter(known).cloned().partition(of_model)
+}
+
+/// The same for a learner of ours, which knows no model but its own: the loss by another one is made like a column of the corpus.
+pub(super) fn split_with_reference(needs: &[Column], source: &Source) -> (Vec<Column>, Vec<Column>) {
+    let (learner, mut corpus) = split(needs, source);
+    let (reference, learner) = learner.into_iter().partition(|need| need.as_str() == REFERENCE);
+    corpus.extend::<Vec<Column>>(reference);
+    (learner, corpus)
+}
+
+/// What a method wants to hear after a step, where the corpus does not say it, is of the learner: of one that answers questions
+/// itself, of one that works in rounds, or of any.
+///
+/// # Errors
+/// `online/feedback` naming the column and who could say it.
+pub(super) fn audible(heard: &[Column], answers: bool, rounds: bool) -> Result<()> {
+    let hint = |need: &Column| match need.as_str() {
+        "signal.successes" | "signal.trials" | "signal.reward" if !answers => Some(
+            "only a model that answers the rows itself says it: add --grpo and -O grpo.judge=RULE; a column of this name in the input will do, too",
+        ),
+        "signal.loss_before" if !rounds => {
+            Some("it is known where the model learns in rounds: add --rounds 3 --budget 5%")
+        }
+        _ => None,
+    };
+    let silent = heard.iter().find_map(|need| Some((need, hint(need)?)));
+    silent.map_or(Ok(()), |(need, hint)| {
+        Err(Error::usage("online/feedback", format!("nobody says '{need}' after a step")).hint(hint))
+    })
 }
 
 impl Provided {
@@ -40,9 +72,11 @@ impl Provided {
             return Ok(None);
         }
         let (want, scores) = provide(plan, host, source, (&columns, method), ctx)?;
-        let pool = scores.apply(&build(source, &want, &host.cache, ctx)?.pool, ctx)?;
+        let features = build(source, &want, &host.cache, ctx)?;
+        let digest = format!("{:?} {}", features.digest.bytes(), scores.recipe());
+        let pool = scores.apply(&features.pool, ctx)?;
         pool.require(&columns, method)?;
-        Ok(Some(Self { ids: pool.ids()?, pool, columns }))
+        Ok(Some(Self { ids: pool.ids()?, pool, columns, digest }))
     }
 
     /// The candidates (in order of row id) with the columns.

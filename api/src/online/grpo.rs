@@ -35,7 +35,7 @@ struct Answerer {
 ///
 /// # Errors
 /// `train/config` naming what is unknown or out of range.
-fn config(train: &SftConfig, options: &Map<String, Value>) -> Result<GrpoConfig> {
+pub(super) fn config(train: &SftConfig, options: &Map<String, Value>) -> Result<GrpoConfig> {
     let own: GrpoConfig = serde_json::from_value(Value::Object(options.clone())).map_err(|e| {
         Error::usage("train/config", format!("grpo: {e}")).hint("-O grpo.num_generations=8 and the like")
     })?;

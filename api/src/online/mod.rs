@@ -4,6 +4,7 @@
 mod checkpoint;
 pub(crate) mod columns;
 mod examples;
+mod forecast;
 mod grpo;
 mod log;
 pub(crate) mod method;
@@ -18,6 +19,8 @@ pub(crate) mod state;
 mod stream;
 mod verify;
 
+pub use forecast::OnlineForecast;
+pub(crate) use forecast::forecast;
 pub(crate) use grpo::train as train_grpo;
 pub use plan::OnlinePlan;
 pub use report::OnlineReport;

@@ -1,5 +1,6 @@
 //! What `curate train --online` is told: `[online]` of a plan.
 
+use crate::plan::Use;
 use curate_core::{Budget, Error, Result};
 use curate_trainer::data::Packing;
 use curate_trainer::sft::SftConfig;
@@ -30,6 +31,9 @@ pub struct OnlinePlan {
     /// Begin every round with the base model, and train it on all rows drawn so far.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub restart: bool,
+    /// Model whose losses `signal.loss_reference` are, folder or hub id: trained on other rows, with the same tokenizer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
     /// Rows that are shuffled together and held in memory; larger corpora pass in windows of so many.
     #[serde(default = "window_rows")]
     pub window_rows: usize,
@@ -50,6 +54,16 @@ const fn window_rows() -> usize {
 }
 
 impl OnlinePlan {
+    /// The loop of a method; parameters that are the loop's own are taken for such.
+    ///
+    /// # Errors
+    /// `plan/invalid`.
+    pub(crate) fn of(method: &Use) -> Result<Self> {
+        let value = serde_json::to_value(method).map_err(|e| Error::usage("plan/invalid", e.to_string()))?;
+        serde_json::from_value(value)
+            .map_err(|e| Error::usage("plan/invalid", format!("{}: {e}", method.name)).hint("parameters are key=value"))
+    }
+
     /// Candidates and rows of a step.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! What a loop needs before it begins: rows, model, candidates, and what decides the run.
 
 use super::checkpoint::Identity;
-use super::columns::{Provided, split};
+use super::columns::{Provided, audible, split, split_with_reference};
 use super::method;
 use super::plan::OnlinePlan;
 use super::pupil::Pupil;
@@ -113,17 +113,24 @@ impl Ready {
             return Err(ended(self.rows as usize, sizes.1));
         }
         let needs = selector.needs();
-        let (probed, provided) = split(&needs.before, &self.source);
+        let (probed, mut provided) = split_with_reference(&needs.before, &self.source);
+        let (heard, given) = split(&needs.after, &self.source);
+        audible(&heard, self.asks, online.rounds.is_some())?;
+        provided.extend(given.iter().filter(|column| !needs.before.contains(column)).cloned());
         let provided = Provided::open(plan, host, &self.source, (provided, &online.name), ctx)?;
         let mut stream = Stream::new(self.as_rows(), self.held, online.window_rows, ctx);
         stream.asks = self.asks;
         let mut session = Session::new(selector, stream, sizes, &ctx.labelled("online"));
-        (session.provided, session.probed) = (provided, probed);
+        (session.provided, session.probed, session.given) = (provided, probed, given);
         session.rounds = Rounds::of(online, self.rows)?;
-        let steps = |rounds: Rounds| rounds.count as u64;
-        let by_epochs = || self.config.total_steps(steps_per_epoch(self.rows, sizes));
-        let steps = session.rounds.map_or_else(by_epochs, steps);
+        let steps = self.steps(session.rounds, sizes);
         Ok((session, steps))
+    }
+
+    /// Steps of the loop: rounds, or as many as the rows and the options of training give.
+    pub(super) fn steps(&self, rounds: Option<Rounds>, sizes: (usize, usize)) -> u64 {
+        let by_epochs = || self.config.total_steps(steps_per_epoch(self.rows, sizes));
+        rounds.map_or_else(by_epochs, |rounds| rounds.count as u64)
     }
 
     /// The rows of the input, as the learner reads them.
@@ -132,18 +139,18 @@ impl Ready {
         Rows { source, renderer: &self.renderer, tokenizer: &self.tokenizer, options, weights: None }
     }
 
-    pub(super) fn identity(&self, plan: &Plan, learner: &impl Pupil) -> Result<Identity> {
+    pub(super) fn identity(&self, plan: &Plan, columns: &str, learner: &impl Pupil) -> Result<Identity> {
         let json = |value: serde_json::Result<String>| value.map_err(|e| Error::io("json", e.to_string()));
         let digest = |text: &str| blake3::hash(text.as_bytes()).to_hex().to_string();
         let tokenizer = std::fs::read(self.folder.join("tokenizer.json"))?;
         let rows = format!("{} {}", input_digest(&self.source), json(serde_json::to_string(&plan.input))?);
-        let columns = json(serde_json::to_string(&(&plan.embed, &plan.quality, &plan.score, &plan.target)))?;
+        let made = json(serde_json::to_string(&(&plan.embed, &plan.quality, &plan.score, &plan.target)))?;
         Ok([
             ("the seed", plan.seed.to_string()),
             ("the tokenizer", blake3::hash(&tokenizer).to_hex().to_string()),
             ("the input", digest(&rows)),
             ("the share of rows held back", format!("{:?}", self.held)),
-            ("the method or its columns", digest(&(json(serde_json::to_string(&plan.online))? + &columns))),
+            ("the method or its columns", digest(&(json(serde_json::to_string(&plan.online))? + &made + columns))),
             ("the model or how it is trained", learner.digest()),
         ]
         .map(|(part, digest)| (part.to_owned(), digest))

@@ -7,19 +7,18 @@
 
 use super::plan::OnlinePlan;
 use super::pupil::{Judged, Pupil};
+use super::session::with;
 use super::stream::shuffled;
-use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::{Field, Schema};
+use arrow::array::RecordBatch;
 use curate_core::{Budget, Column, Ctx, Error, Feedback, Learner, Pool, Result};
 use curate_trainer::checkpoint::{Part, State};
 use curate_trainer::model::Model;
 use curate_trainer::sft::{SftConfig, SftLearner};
 use curate_trainer::{Params, Sequence};
 use std::path::Path;
-use std::sync::Arc;
 
 /// What the losses before a round are called.
-const BEFORE: &str = "signal.loss-before";
+const BEFORE: &str = "signal.loss_before";
 
 /// How many rounds, and how many rows in all.
 #[derive(Clone, Copy, Debug)]
@@ -111,7 +110,7 @@ impl Learner for RoundLearner {
         self.train(batch, ctx)?;
         let mut signals = self.inner.probe(batch, &later, ctx)?;
         if let Some(before) = before {
-            signals = with(&signals, BEFORE, before.column(0).clone())?;
+            signals = with(&signals, &Column::named(BEFORE), before.column(0).clone())?;
         }
         self.under_way = false;
         Ok(Feedback { step: self.inner.steps(), rows: batch.ids()?, signals })
@@ -142,12 +141,4 @@ impl Pupil for RoundLearner {
     fn into_trained(self) -> Model {
         self.inner.into_model()
     }
-}
-
-fn with(batch: &RecordBatch, name: &str, values: ArrayRef) -> Result<RecordBatch> {
-    let mut fields: Vec<Arc<Field>> = batch.schema_ref().fields().iter().cloned().collect();
-    fields.push(Arc::new(Field::new(name, values.data_type().clone(), true)));
-    let mut columns = batch.columns().to_vec();
-    columns.push(values);
-    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
 }

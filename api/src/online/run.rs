@@ -63,7 +63,8 @@ impl Task<'_> {
         ctx: &Ctx,
     ) -> Result<(Model, TrainReport, OnlineReport)> {
         let (out, keep) = (Path::new(&self.wanted.out), self.ready.config.save_total_limit);
-        let identity = self.ready.identity(self.plan, &learner)?;
+        let columns = session.provided.as_ref().map_or("", |provided| &provided.digest);
+        let identity = self.ready.identity(self.plan, columns, &learner)?;
         let saved = Saved { out, base: &self.ready.folder, identity, keep, max_steps, seed: self.plan.seed };
         let found = if self.wanted.resume { saved.resume(&mut session, &mut learner)? } else { None };
         let (resumed_from, evals) = found.map_or((None, Vec::new()), |(step, evals)| (Some(step), evals));

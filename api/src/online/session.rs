@@ -8,8 +8,10 @@ use super::log::{self, Line, Log};
 use super::rounds::Rounds;
 use super::state;
 use super::stream::{Position, Stream, ids_digest};
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::{Field, Schema};
 use curate_core::{Column, Ctx, Error, Feedback, Learner, Needs, OnlineSelector, Pool, Result, Selection, State};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Candidates on the table.
@@ -29,6 +31,8 @@ pub(super) struct Session<'a> {
     pub(super) provided: Option<Provided>,
     /// Columns the learner is asked for before a choice.
     pub(super) probed: Vec<Column>,
+    /// What the method hears after a step that the corpus says.
+    pub(super) given: Vec<Column>,
     /// Candidates and rows of a step.
     pub(super) sizes: (usize, usize),
     /// Rounds, where a step is one.
@@ -51,13 +55,14 @@ impl<'a> Session<'a> {
     /// A loop at its beginning.
     pub(super) fn new(selector: Box<dyn OnlineSelector>, stream: Stream<'a>, sizes: (usize, usize), ctx: &Ctx) -> Self {
         let (boundary, position) = (selector.state(), stream.position());
-        let (provided, probed, rounds, drawn, offer) = (None, Vec::new(), None, Vec::new(), None);
+        let (provided, probed, given, rounds, drawn, offer) = (None, Vec::new(), Vec::new(), None, Vec::new(), None);
         let (steps, updates, ctx) = (0, 0, ctx.clone());
         Self {
             selector,
             stream,
             provided,
             probed,
+            given,
             sizes,
             rounds,
             drawn,
@@ -102,12 +107,13 @@ impl<'a> Session<'a> {
         let mut rows = chosen.rows();
         rows.extend(&self.drawn);
         let batch = batch_of(&offer.pool, &rows)?;
-        let needs = self.selector.needs();
-        let asked = asked(&needs, says);
+        let asked = asked(&self.selector.needs(), &self.given, says);
         let train = || timed(|| learner.step(&batch, &asked, &ctx));
         let (fed, next, before) = self.work(train, last || self.rounds.is_some());
         let (mut fed, seconds) = fed?;
         (fed.step, line.train_s) = (self.steps + 1, seconds);
+        fed.signals =
+            self.given.iter().try_fold(fed.signals, |said, column| with(&said, column, batch.column(column)?))?;
         describe(&mut line, &candidates, &chosen, (&fed, &asked[..]))?;
         if before.is_none() {
             line.choose_s += timed(|| self.selector.observe(&fed, &ctx))?.1;
@@ -174,8 +180,8 @@ fn choose(selector: &mut dyn OnlineSelector, candidates: &Pool, rows: usize, ctx
 }
 
 /// What the method wants to hear after a step, and what the log does.
-fn asked(needs: &Needs, says: &[&str]) -> Vec<Column> {
-    let mut asked = needs.after.clone();
+fn asked(needs: &Needs, given: &[Column], says: &[&str]) -> Vec<Column> {
+    let mut asked: Vec<Column> = needs.after.iter().filter(|column| !given.contains(column)).cloned().collect();
     asked.extend(says.iter().map(|name| Column::signal(name)).filter(|column| !needs.after.contains(column)));
     asked
 }
@@ -198,6 +204,15 @@ fn batch_of(pool: &Pool, rows: &[u64]) -> Result<Pool> {
             .hint("this is a defect of the method; please report it"));
     }
     pool.filter(&places)
+}
+
+/// The signals and one more.
+pub(super) fn with(batch: &RecordBatch, column: &Column, values: ArrayRef) -> Result<RecordBatch> {
+    let mut fields: Vec<Arc<Field>> = batch.schema_ref().fields().iter().cloned().collect();
+    fields.push(Arc::new(Field::new(column.as_str(), values.data_type().clone(), true)));
+    let mut columns = batch.columns().to_vec();
+    columns.push(values);
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
 }
 
 fn joined(mut pool: Pool, columns: &[Column], found: &RecordBatch) -> Result<Pool> {

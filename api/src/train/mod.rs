@@ -9,7 +9,7 @@ mod run;
 pub(crate) use judge::items;
 pub(crate) use model::{Loaded, folder_of, for_training, load as load_model};
 pub(crate) use rows::{Renderer, Rows, pool_of};
-pub(crate) use run::{Trained, empty_side, learn_tokenizer, picked_already};
+pub(crate) use run::{Trained, empty_side, learn_tokenizer, picked_already, samples};
 
 pub use judge::{EvalDone, judge};
 pub use plan::{EvalPlan, TrainPlan, train_options};

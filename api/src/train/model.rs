@@ -5,9 +5,10 @@ use crate::host::Host;
 use curate_core::{Ctx, Error, Location, Result};
 use curate_embed::Hub;
 use curate_trainer::builtin;
+use curate_trainer::checkpoint::copy_companions;
 use curate_trainer::lora::load_adapter;
 use curate_trainer::model::{Config, Model};
-use curate_trainer::sft::RestingDtype;
+use curate_trainer::sft::{RestingDtype, Tuning};
 use curate_trainer::tokenizer::TextTokenizer;
 use std::path::{Path, PathBuf};
 
@@ -97,11 +98,11 @@ pub(crate) fn for_training(
             .hint("leave out --adapter or --from-scratch"));
     }
     let folder = PathBuf::from(&plan.model);
+    let start = PathBuf::from(&plan.out).join("start");
     if folder.join("tokenizer.json").is_file() {
-        return fresh(folder, ctx);
+        return kept(fresh(folder, ctx)?, plan, start);
     }
     let config = folder.join("config.json");
-    let start = PathBuf::from(&plan.out).join("start");
     if !start.join("tokenizer.json").is_file() {
         let text = std::fs::read(&config).map_err(|e| {
             Error::io("model/missing", format!("cannot read the configuration of the model: {e}"))
@@ -115,7 +116,19 @@ pub(crate) fn for_training(
         // last: the folder is taken for whole once this file is there
         curate_ingest::write_atomic(&start.join("tokenizer.json"), &tokenizer)?;
     }
-    fresh(start, ctx)
+    kept(fresh(start.clone(), ctx)?, plan, start)
+}
+
+/// Fresh weights are written down where adapters are trained on them: an adapter is worth nothing without its base.
+fn kept(loaded: Loaded, plan: &TrainPlan, start: PathBuf) -> Result<Loaded> {
+    if !matches!(plan.sft()?.tuning, Tuning::Lora(_)) {
+        return Ok(loaded);
+    }
+    loaded.model.save(&start)?;
+    if loaded.folder != start {
+        copy_companions(&loaded.folder, &start)?;
+    }
+    Ok(Loaded { folder: start, ..loaded })
 }
 
 /// What the tokenizers we learn call the ends of a text.

@@ -5,7 +5,7 @@ use super::plan::TrainPlan;
 use super::rows::{Renderer, Rows, pool_of, weights_of};
 use crate::choose::open;
 use crate::host::{Host, peak_rss_bytes};
-use crate::online::OnlineReport;
+use crate::online::{OnlineForecast, OnlineReport};
 use crate::plan::{OutputPlan, Plan};
 use crate::select::pretty;
 use curate_core::{Ctx, Error, Result};
@@ -59,6 +59,9 @@ pub struct TrainForecast {
     pub eval_rows: usize,
     /// Steps the run would make.
     pub steps: u64,
+    /// The loop, where batches are chosen while the model learns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub online: Option<OnlineForecast>,
     /// Memory by purpose.
     pub memory: Forecast,
     /// All of it.
@@ -174,11 +177,18 @@ pub fn forecast(plan: &Plan, host: &Host) -> Result<TrainForecast> {
     let picked = picked(&scratch, wanted, host)?;
     host.install(|| {
         let ctx = host.ctx(plan.seed)?;
+        if let Some(online) = &picked.online {
+            return crate::online::forecast(&picked, online, wanted, host, &ctx);
+        }
+        if wanted.grpo.is_some() {
+            return Err(no_method());
+        }
         let Ready { loaded, config, train, eval, data, samples } = ready(&picked, wanted, host, &ctx)?;
         let memory = Trainer::new(config.clone(), &train).forecast(&loaded.model);
         let per_step = (config.batch_size * config.gradient_accumulation_steps) as u64;
         let steps = config.total_steps((train.len() as u64).div_ceil(per_step));
-        Ok(TrainForecast { data, eval_rows: eval.len(), steps, memory, total_bytes: memory.total_bytes(), samples })
+        let (total_bytes, eval_rows) = (memory.total_bytes(), eval.len());
+        Ok(TrainForecast { data, eval_rows, steps, online: None, memory, total_bytes, samples })
     })
 }
 
@@ -242,7 +252,7 @@ pub(crate) fn empty_side(share: f64) -> Error {
         .hint("name rows to judge by with --eval, or take another share")
 }
 
-fn samples(rows: &Rows<'_>) -> Result<Vec<Sample>> {
+pub(crate) fn samples(rows: &Rows<'_>) -> Result<Vec<Sample>> {
     let Some(unit) = rows.source.units().iter().find(|unit| unit.rows > 0) else { return Ok(Vec::new()) };
     let pool = pool_of(rows.source, &rows.source.read(unit, None)?, rows.renderer)?;
     preview(&pool, rows.tokenizer, &rows.options, 3)

@@ -81,3 +81,43 @@ fn unequal_or_nameless_comparisons_are_refused() {
         .collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
+
+#[test]
+fn adapters_on_fresh_weights_rounds_and_a_reference() {
+    let desk = Desk::new();
+    desk.train("reference", &["--from-scratch", "--lr", "3e-3", "--max-steps", "8"]).ok();
+    let reference = desk.story.at("reference/model");
+    let methods = "kmeans-refine:k=3,rounds=2,rho-loss";
+    let args = [
+        "--methods",
+        methods,
+        "--reference",
+        &reference,
+        "--seeds",
+        "1",
+        "--budget",
+        "32",
+        "--max-steps",
+        "6",
+        "--eval-share",
+        "0.2",
+        "--lora",
+        "4",
+        "--judge",
+        "number",
+        "--max-new-tokens",
+        "4",
+    ];
+    let done = compare(&desk, "all", &args).json();
+    let arms = figures(&done);
+    assert_eq!(arms.len(), 4);
+    assert!(arms.iter().all(|arm| arm["steps"] == 6 && arm["exact"].is_number()), "{arms:?}");
+    let rounds = arms.iter().find(|arm| arm["method"] == "kmeans-refine:k=3,rounds=2").expect("an arm");
+    assert_eq!((&rounds["rows"], &rounds["curve"][0][0]), (&32.into(), &3.into()));
+    // The same comparison as a plan: nothing is run again.
+    let again =
+        desk.story.curate(&["run", &desk.story.at("all/compare.json"), "--json", "--cache", &desk.cache]).json();
+    assert_eq!(figures(&again), arms);
+    let without = args.iter().copied().filter(|arg| ![reference.as_str(), "--reference"].contains(arg));
+    compare(&desk, "bad", &without.collect::<Vec<_>>()).refused("no reference", &[2]);
+}

@@ -172,3 +172,124 @@ fn an_epoch_offers_every_row_once_whatever_the_window() {
         }
     }
 }
+
+/// Kill a run when a checkpoint is there; then go on.
+fn kill_and_resume(desk: &Desk, out: &str, checkpoint: &str, args: &[&str]) {
+    let folder = desk.story.at(out);
+    let fixed = ["train", &desk.rows, "--model", &desk.model, "-o", &folder, "--cache", &desk.cache];
+    let mut command = desk.story.command(&[&fixed[..], args].concat());
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary starts");
+    let deadline = Instant::now() + Duration::from_mins(2);
+    while !fs::exists(format!("{folder}/{checkpoint}")).unwrap_or(false) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().expect("a process to kill");
+    child.wait().expect("an end");
+    desk.train(out, &[args, &["--resume"]].concat()).ok();
+}
+
+#[test]
+fn rounds_go_on_after_a_kill_and_can_be_checked() {
+    let desk = Desk::new();
+    let rounds = ["--from-scratch", "--lr", "3e-3", "--batch-size", "8", "--max-steps", "40", "--rounds", "4"];
+    let method = ["--online", "kmeans-refine", "--set", "k=4", "--budget", "80"];
+    for (name, more) in
+        [("on", &["--set", "feedback=perplexity"][..]), ("anew", &["--set", "feedback=loss-drop", "--restart"][..])]
+    {
+        let args = [&rounds[..], &method[..], more].concat();
+        let (whole, killed) = (format!("{name}-whole"), format!("{name}-killed"));
+        let done = desk.train(&whole, &args).json();
+        assert_eq!(done["online"]["distinct_rows"], 80, "{name}");
+        kill_and_resume(&desk, &killed, "checkpoint-1", &args);
+        same(&desk, &whole, &killed);
+        desk.story.curate(&["verify", &desk.story.at(&killed), "--cache", &desk.cache]).ok();
+    }
+}
+
+#[test]
+fn answers_go_on_after_a_kill() {
+    let desk = Desk::new();
+    let fresh = ["--from-scratch", "--lr", "3e-3", "--batch-size", "32", "--max-steps", "60"];
+    desk.train("warm", &fresh).ok();
+    let warm = Desk { model: desk.story.at("warm/model"), ..desk };
+    let options = ["-O", "grpo.judge=number", "-O", "grpo.num_generations=4", "-O", "grpo.max_completion_length=4"];
+    let rest = ["--candidates", "64", "--batch-size", "16", "--lr", "1e-3", "--max-steps", "12", "-O", "save_steps=2"];
+    let args = [&["--grpo", "--online", "mopps"][..], &options[..], &rest[..]].concat();
+    warm.train("whole", &args).ok();
+    let rewards = log(&warm, "whole").into_iter().flat_map(|line| {
+        line["signals"]["signal.reward"]
+            .as_array()
+            .expect("rewards")
+            .iter()
+            .filter_map(Value::as_f64)
+            .collect::<Vec<_>>()
+    });
+    assert!(rewards.filter(|reward| *reward > 0.0).count() > 3, "the model never answers rightly");
+    kill_and_resume(&warm, "killed", "checkpoint-4", &args);
+    same(&warm, "whole", "killed");
+    warm.story.curate(&["verify", &warm.story.at("killed"), "--cache", &warm.cache]).ok();
+}
+
+#[test]
+fn methods_that_look_at_other_rows_or_another_model() {
+    let desk = Desk::new();
+    let target = questions(&desk.story, "target.parquet", 16, Side::Test);
+    online(&desk, "greats", "greats", &["--target", &target]).ok();
+    online(&desk, "aimless", "greats", &[]).refused("no target", &[2]);
+    desk.train("reference", &["--from-scratch", "--lr", "3e-3", "--max-steps", "8", "--seed", "5"]).ok();
+    let reference = desk.story.at("reference/model");
+    let rho = ["--reference", &reference, "--threads", "1"];
+    online(&desk, "rho", "rho-loss", &rho).ok();
+    online(&desk, "rho-2", "rho-loss", &["--reference", &reference, "--threads", "2", "-O", "save_steps=5"]).ok();
+    same(&desk, "rho", "rho-2");
+    for run in ["greats", "rho"] {
+        desk.story.curate(&["verify", &desk.story.at(run), "--cache", &desk.cache]).ok();
+    }
+    let alone = online(&desk, "alone", "rho-loss", &[]);
+    alone.refused("no reference", &[2]);
+    assert!(alone.stderr.contains("signal.loss_reference") && alone.stderr.contains("--reference"), "{}", alone.stderr);
+    // Other weights under the same name make another run.
+    fs::remove_dir_all(&reference).expect("a model");
+    desk.train("reference", &["--from-scratch", "--lr", "3e-3", "--max-steps", "9", "--seed", "6"]).ok();
+    online(&desk, "rho-2", "rho-loss", &["--reference", &reference, "--resume"]).refused("another reference", &[2]);
+}
+
+#[test]
+fn what_a_method_wants_to_hear_is_said_by_somebody() {
+    let desk = Desk::new();
+    let refused = |method: &[&str], column: &str| {
+        let said = desk.train("deaf", &[&TWELVE[..], &["--online"], method].concat());
+        said.refused(column, &[2]);
+        assert!(said.stderr.contains(column) && said.stderr.contains("help: "), "{}", said.stderr);
+    };
+    refused(&["mopps"], "signal.successes");
+    refused(&["kmeans-refine", "--set", "feedback=loss-drop"], "signal.loss_before");
+    refused(&["kmeans-refine", "--set", "feedback=reward"], "signal.reward");
+}
+
+#[test]
+fn a_reward_may_be_a_column_of_the_rows() {
+    let desk = Desk::new();
+    let row = |i: u64| {
+        let reward = (i * 37 % 11) as f64 / 4.0;
+        serde_json::json!({"prompt": format!("max {i} 3 = "), "completion": i.max(3).to_string(), "signal.reward": reward})
+    };
+    let rows: Vec<String> = (0..60).map(|i| row(i).to_string()).collect();
+    let desk = Desk { rows: desk.story.file("rated.jsonl", rows.join("\n")), ..desk };
+    let method =
+        ["--online", "kmeans-refine", "--set", "feedback=reward", "--set", "k=3", "--rounds", "3", "--budget", "30"];
+    desk.train("rated", &[&method[..], &["--from-scratch", "--lr", "1e-3", "--max-steps", "2"]].concat()).ok();
+    desk.story.curate(&["verify", &desk.story.at("rated"), "--cache", &desk.cache]).ok();
+}
+
+#[test]
+fn a_dry_run_says_what_the_loop_would_do() {
+    let desk = Desk::new();
+    let said = online(&desk, "dry", "uds", &["--dry-run"]).json();
+    let told = &said["online"];
+    assert_eq!((&said["steps"], &told["candidates"], &told["rows"]), (&12.into(), &32.into(), &8.into()));
+    assert_eq!(told["asked"], serde_json::json!(["signal.nuclear_norm", "signal.sketch"]));
+    assert!(told["kept_bytes"].as_u64() > Some(0) && said["total_bytes"].as_u64() > told["kept_bytes"].as_u64());
+    online(&desk, "dry", "rho-loss", &["--dry-run"]).refused("no reference", &[2]);
+    assert!(!fs::exists(desk.story.at("dry")).unwrap_or(true), "a dry run writes nothing");
+}

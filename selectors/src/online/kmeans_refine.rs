@@ -51,11 +51,11 @@ pub enum Feed {
     /// The row's loss (`signal.loss`): what is not learnt yet gets more weight.
     #[default]
     Loss,
-    /// `signal.loss` less `signal.loss_generated`, the model's loss on its own answer: the paper's perplexity form.
+    /// `signal.loss` less `signal.loss_generated`, the model's loss on its own greedy answer: the paper's perplexity form.
     Perplexity,
-    /// `signal.loss_before` less `signal.loss`: what the model learns well gets more weight.
+    /// `signal.loss_before` less `signal.loss`, in rounds: what the model learns well gets more weight.
     LossDrop,
-    /// `signal.reward`, for example the reward of the given answer less that of the model's.
+    /// `signal.reward`, a column of the input: for example the reward of the given answer less that of a model's.
     Reward,
 }
 

@@ -3,7 +3,7 @@
 //! Top `min(k, B)` of `l(x_i; theta_t) - l(x_i; theta_ref)`, ties to the lower position; `theta_ref` is a model trained on
 //! held-out rows. Source: RHO-Loss (Mindermann et al. 2022), as the baseline of UDS (2025) and GREATS (2024).
 //! May not be proposed ahead: the loss is that of the present weights. Cost: B log B time after a forward pass of the
-//! candidates; the reference losses are a column, computed once.
+//! candidates; the reference losses are a column, computed once: `--reference MODEL` names who says it.
 
 use super::batch::{Batch, largest};
 use super::running::Method;

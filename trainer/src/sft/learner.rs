@@ -17,7 +17,7 @@ use curate_core::{Column, Ctx, Error, Feedback, Learner, Pool, Result};
 /// A model, its optimizer and a tokenizer. Adapters and masks are set up once; a step is one update.
 pub struct SftLearner<M> {
     pub(super) model: M,
-    tokenizer: TextTokenizer,
+    pub(super) tokenizer: TextTokenizer,
     pub(super) config: SftConfig,
     pub(super) optimizer: Optimizer,
     pub(super) schedule: Schedule,

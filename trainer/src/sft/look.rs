@@ -38,13 +38,17 @@ impl<M: Trainable> SftLearner<M> {
                 found.extend(self.look_at(group, group.len(), want, ctx)?);
             }
         }
+        if want.has("loss_generated") {
+            self.own_answers(rows, &mut found, ctx)?;
+        }
         Ok(found)
     }
 
     /// Refuse what this model or this call cannot give; prepare the head.
     fn prepare(&mut self, want: &Wanted, ctx: &Ctx) -> Result<()> {
         let Some(model) = self.model.transformer() else {
-            let special = want.hidden() || want.pairs() || want.has("grad_norm_last");
+            let inside = ["grad_norm_last", "loss_generated"].iter().any(|name| want.has(name));
+            let special = want.hidden() || want.pairs() || inside;
             let unsupported = Error::usage("signal/unsupported", "this kind of model has no hidden states to look at")
                 .hint("ask for loss, accuracy, tokens, labels, logprob_* or grad_norm");
             return if special { Err(unsupported) } else { Ok(()) };

@@ -6,6 +6,7 @@ mod config;
 mod differentiable;
 mod evaluate;
 mod forecast;
+mod generated;
 mod learner;
 mod log;
 mod look;

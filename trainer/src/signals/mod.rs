@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `loss`, `accuracy` | mean negative log-likelihood of the labels; share of them that were the model's first choice |
 //! | `tokens`, `labels` | their numbers |
+//! | `loss_generated` | mean negative log-likelihood of the answer that the model itself would give, greedily, to what comes before the last answer |
 //! | `logprob_mean`, `_std`, `_min`, `_p05`, `_p50` | of the log-likelihoods of the labels: mean, deviation, least, quantiles (interpolated) |
 //! | `nuclear_norm` | sum of the singular values of the logits, without forming them |
 //! | `sketch` | list: the logits, reduced so that distances stay ([`SketchOptions`]) |
@@ -29,8 +30,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Signals that are one number a row.
-pub const SIGNALS: [&str; 13] = [
+pub const SIGNALS: [&str; 14] = [
     "loss",
+    "loss_generated",
     "accuracy",
     "tokens",
     "labels",
@@ -95,11 +97,19 @@ pub struct SignalOptions {
     /// Bytes of activations that a probe may leave behind, so that a step on rows of the batch just probed needs no forward pass
     /// of its own; 0 keeps none. The step has the same bits either way.
     pub share_bytes: u64,
+    /// Longest answer of the model's own for `loss_generated`, tokens.
+    #[schemars(range(min = 1))]
+    pub generated_tokens: usize,
 }
 
 impl Default for SignalOptions {
     fn default() -> Self {
-        Self { token_scope: TokenScope::default(), sketch: SketchOptions::default(), share_bytes: 1 << 30 }
+        Self {
+            token_scope: TokenScope::default(),
+            sketch: SketchOptions::default(),
+            share_bytes: 1 << 30,
+            generated_tokens: 128,
+        }
     }
 }
 
@@ -174,7 +184,9 @@ impl Wanted {
 
     /// Whether more is wanted than the losses say.
     pub(crate) fn more(&self) -> bool {
-        self.pairs() || self.hidden() || self.has("grad_norm") || self.has("grad_norm_last")
+        self.pairs()
+            || self.hidden()
+            || ["grad_norm", "grad_norm_last", "loss_generated"].iter().any(|name| self.has(name))
     }
 }
 

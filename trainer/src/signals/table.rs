@@ -14,6 +14,8 @@ use std::sync::Arc;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Row {
     pub(crate) nll: f64,
+    /// Mean loss of the model's own answer.
+    pub(crate) generated: f64,
     pub(crate) labels: usize,
     pub(crate) hits: usize,
     pub(crate) tokens: usize,
@@ -59,6 +61,7 @@ impl Row {
         let per_label = |x: f64| (x / self.labels.max(1) as f64) as f32;
         match name {
             "loss" => per_label(self.nll),
+            "loss_generated" => self.generated as f32,
             "accuracy" => per_label(self.hits as f64),
             "logprob_mean" => self.log_probs.mean as f32,
             "logprob_std" => self.log_probs.std as f32,

@@ -2,17 +2,18 @@
 
 use super::learner::{column, pool, tokenizer};
 use super::learning::bits;
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
 use arrow::datatypes::Float32Type;
 use curate_core::kernels::MatRef;
 use curate_core::kernels::nuclear::{Side, Sketch, nuclear_norm};
 use curate_core::{Column, Ctx, Embedder, Learner, Pool};
-use curate_trainer::data::{LossOn, SequenceOptions, sequences};
+use curate_trainer::data::{LossOn, SequenceOptions, sequences, trained_column};
 use curate_trainer::lora::{LoraConfig, is_adapter};
 use curate_trainer::model::{Config, LINEAR_NAMES, Model, StepOptions};
 use curate_trainer::sft::{SftConfig, SftLearner, Tuning};
 use curate_trainer::signals::{HiddenEmbedder, HiddenPooling, SignalOptions, SketchOptions, TokenScope};
 use curate_trainer::{Batch, Grads, Sequence};
+use std::sync::Arc;
 
 const VOCAB: usize = 40;
 
@@ -309,4 +310,40 @@ fn hidden_states_are_vectors_that_know_no_neighbours() {
         "embedder/max-tokens"
     );
     assert_eq!("median".parse::<HiddenPooling>().unwrap_err().code(), "embedder/unknown");
+}
+
+/// The answer that the plain way gives, token by token, and what it thinks of it.
+fn own_answer(model: &Model, question: &[u32], longest: usize) -> f64 {
+    let (mut tokens, mut nll) = (question.to_vec(), Vec::new());
+    while nll.len() < longest && (nll.is_empty() || !tokenizer().stops().contains(&tokens[tokens.len() - 1])) {
+        let row = Sequence { labels: tokens.clone(), tokens: tokens.clone(), ..Sequence::default() };
+        let all = logits(model, &row);
+        let last = &all[all.len() - VOCAB..];
+        let top = last.iter().fold(f32::MIN, |top, x| top.max(*x));
+        nll.push(last.iter().map(|x| f64::from(x - top).exp()).sum::<f64>().ln());
+        tokens.push(u32::try_from(last.iter().position(|x| *x >= top).unwrap()).unwrap());
+    }
+    nll.iter().sum::<f64>() / nll.len() as f64
+}
+
+#[test]
+fn the_loss_of_an_own_answer_is_that_of_the_likeliest_way_on() {
+    let texts = ["abcdef", "hgab", "cadbeiigf"];
+    let mark = |ranges: &[(usize, usize)]| ranges.iter().map(|(from, to)| *from..*to).collect::<Vec<_>>();
+    let marks = [mark(&[(3, 6)]), mark(&[(1, 2), (3, 4)]), mark(&[(2, 9)])];
+    let columns: [(&str, ArrayRef); 2] = [
+        ("text", Arc::new(StringArray::from(texts.to_vec()))),
+        ("text.trained", Arc::new(trained_column(&marks).unwrap())),
+    ];
+    let pool = Pool::from_batch(RecordBatch::try_from_iter(columns).unwrap());
+    let config = SftConfig { loss_on: LossOn::Completion, ..config(Tuning::Full) };
+    let learner = SftLearner::new(model(), tokenizer(), config, 50, &Ctx::new(0)).unwrap();
+    let options = SignalOptions { generated_tokens: 6, ..SignalOptions::default() };
+    let mut learner = learner.with_signals(options);
+    let found = learner.probe(&pool, &signals(&["loss_generated", "loss"]), &Ctx::new(0)).unwrap();
+    let said = column(&found, 0);
+    for (at, question) in ["abc", "hga", "ca"].iter().enumerate() {
+        let question = tokenizer().encode(question).unwrap().ids;
+        near(f64::from(said[at].unwrap()), own_answer(learner.model(), &question, 6), 1e-4, "own answer");
+    }
 }
