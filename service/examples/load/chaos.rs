@@ -84,13 +84,10 @@ impl Storm<'_> {
         let mut caller = Caller::new(self.place.port);
         let begun = Instant::now();
         loop {
-            let answer = match caller.post(path, body) {
-                Ok(answer) => answer,
-                Err(_) => {
-                    self.again("connection", path, begun)?;
-                    caller = Caller::new(self.place.port);
-                    continue;
-                }
+            let Ok(answer) = caller.post(path, body) else {
+                self.again("connection", path, begun)?;
+                caller = Caller::new(self.place.port);
+                continue;
             };
             let said = answer.json();
             let code = said["code"].as_str().unwrap_or_default();

@@ -30,15 +30,16 @@ pub(crate) fn client(storm: &Storm<'_>, oracle: &Oracle, seed: u64) {
 
 fn begin(storm: &Storm<'_>, oracle: &Oracle) -> Option<()> {
     storm.insist("/v1/sessions", &oracle.spec(&oracle.id), None)?;
-    ready(storm, &oracle.id)
+    ready(storm, &oracle.id).map(drop)
 }
 
-fn ready(storm: &Storm<'_>, id: &str) -> Option<()> {
+/// What is said of a session, once it is ready; while it is being read again it stands nowhere.
+fn ready(storm: &Storm<'_>, id: &str) -> Option<Value> {
     loop {
         let info = storm.look(&format!("/v1/sessions/{id}"))?;
         let info: Value = serde_json::from_slice(&info).unwrap_or_default();
         match info["status"].as_str() {
-            Some("ready") => return Some(()),
+            Some("ready") => return Some(info),
             Some("preparing") => sleep(Duration::from_millis(30)),
             _ => {
                 storm.wrong(format!("session {id} is not ready: {info}"));
@@ -50,8 +51,7 @@ fn ready(storm: &Storm<'_>, id: &str) -> Option<()> {
 
 /// After a restart: nothing that was answered is lost, and at most one more step came of calls without an answer.
 fn check_place(storm: &Storm<'_>, oracle: &Oracle) -> Option<()> {
-    ready(storm, &oracle.id)?;
-    let info: Value = serde_json::from_slice(&storm.look(&format!("/v1/sessions/{}", oracle.id))?).unwrap_or_default();
+    let info = ready(storm, &oracle.id)?;
     let (step, known) = (info["step"].as_u64().unwrap_or(0), oracle.step());
     if step < known || step > known + 1 {
         storm.wrong(format!("session {} stands at step {step}, and {known} were answered", oracle.id));
@@ -62,6 +62,9 @@ fn check_place(storm: &Storm<'_>, oracle: &Oracle) -> Option<()> {
 
 /// One step, with some mischief.
 fn turn(storm: &Storm<'_>, oracle: &mut Oracle, dice: &mut Dice) -> Option<()> {
+    if oracle.used_up() {
+        return back_to(storm, oracle, oracle.step() / 2);
+    }
     let step = oracle.step() + 1;
     for rank in 0..oracle.ranks() {
         let call = oracle.propose(step, rank);
@@ -121,7 +124,10 @@ fn conflict(storm: &Storm<'_>, oracle: &Oracle, dice: &mut Dice) -> Option<()> {
 
 /// Restart the trainer from an older step.
 fn back(storm: &Storm<'_>, oracle: &mut Oracle, dice: &mut Dice) -> Option<()> {
-    let step = oracle.step().saturating_sub(dice.below(30)).max(1);
+    back_to(storm, oracle, oracle.step().saturating_sub(dice.below(30)).max(1))
+}
+
+fn back_to(storm: &Storm<'_>, oracle: &mut Oracle, step: u64) -> Option<()> {
     let (path, body) = oracle.seek(step);
     let info = storm.insist(&path, &body, None)?;
     if info["step"] != json!(step) {

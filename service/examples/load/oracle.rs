@@ -87,6 +87,11 @@ impl Oracle {
         self.batches.keys().next_back().map_or(0, |key| key.0)
     }
 
+    /// Whether the rows are nearly used up: this kind draws none twice.
+    pub(crate) fn used_up(&self) -> bool {
+        self.kind == Kind::Refine && self.step() >= 160
+    }
+
     /// The call for a batch.
     pub(crate) fn propose(&self, step: u64, rank: u32) -> (String, Value) {
         let mut body = json!({"step": step, "rank": rank});
