@@ -55,7 +55,9 @@ export class Run {
   /** The clusters as they stand. */
   async look() {
     const before = this.groupsOf().length;
-    this.state = await get(this.path("/state?words=true"), this.options());
+    const [state, info] = await Promise.all([get(this.path("/state?words=true"), this.options()), get(this.path(), this.options())]);
+    this.state = state;
+    this.renew(info);
     if (this.state.steers) this.steers = this.state.steers;
     // Clusters that were found just now are in no point that was loaded before.
     if (!before && this.groupsOf().length && this.bare().length) await this.load();
@@ -106,7 +108,7 @@ export class Run {
     if (place > 0 && this.points[place - 1].step === point.step) this.points[place - 1] = point;
     else this.points.splice(place, 0, point);
     if (this.window && this.points.length > this.window * 1.2) this.points.splice(0, this.points.length - this.window);
-    if (this.info && point.step > this.info.step) this.info.step = point.step;
+    if (this.info && point.step > this.info.step) Object.assign(this.info, { step: point.step, epoch: point.epoch ?? this.info.epoch });
   }
 
   /** Tell of changes, a few times a second at most. */

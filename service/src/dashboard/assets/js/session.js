@@ -19,6 +19,7 @@ export function session(id) {
   const run = new Run(id, changed);
 
   function changed(what) {
+    if (run.info && what !== "info") top();
     if (what === "info") { top(); if (run.info.status === "preparing") fill(place, preparing()); else if (run.info.status === "failed") fill(place, failed()); }
     if (!run.state || !["ready", "ended"].includes(run.info.status)) return;
     if (!began) {
