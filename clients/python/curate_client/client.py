@@ -149,6 +149,18 @@ class Session:
         self.info = self.client.call("GET", self._path())
         return self.info
 
+    def wait_ready(self, every_s: float = 0.1) -> SessionInfo:
+        """Wait until rows are prepared: only then does the server know what the method needs.
+
+        Raises:
+            CurateError: the session could not be prepared.
+        """
+        while self.refresh().get("status") == "preparing":
+            time.sleep(every_s)
+        if self.info.get("status") == "failed":
+            raise CurateError.from_problem(0, self.info.get("error") or {"code": "session/failed"})
+        return self.info
+
     def propose(self, step: int, rank: int = 0, *, wait_s: float = 30.0, candidates: Optional[Mapping[str, Any]] = None) -> Batch:
         """The batch of a step: the next one, or an earlier one again.
 

@@ -150,7 +150,7 @@ class CurateCallback(TrainerCallback, ExportableState):
 
 def check_lag(dataset: CurateIterableDataset, rows: int) -> None:
     """Refuse what would wait for itself: an optimizer step of ``rows`` rows is drawn whole before any of its losses exist."""
-    batch = int(dataset.session.info["batch"])
+    batch = int(dataset.session.wait_ready()["batch"])
     # optimizer step k ends inside session step ceil(k rows / batch), and floor((k - 1) rows / batch) steps are fed by then
     needed = max(-(-k * rows // batch) - 1 - (k - 1) * rows // batch for k in range(1, batch // math.gcd(rows, batch) + 1))
     if dataset.stream.lag < needed:
@@ -162,6 +162,7 @@ def check_lag(dataset: CurateIterableDataset, rows: int) -> None:
 
 def check_ahead(dataset: CurateIterableDataset) -> None:
     """Refuse a session that cannot serve a loader which fetches one batch ahead."""
+    dataset.session.wait_ready()
     if dataset.stream.lag < 1:
         raise CurateError("client/lag", "this trainer's loader fetches one batch ahead, and the session waits for the rewards of the last", hint="create the session with lag: 1")
 

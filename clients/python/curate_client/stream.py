@@ -85,6 +85,7 @@ class RowStream:
         """Go to where this trainer stands, once; called by the first draw. With several ranks, rank 0 does it and the others wait in ``sync``."""
         if self.begun:
             return
+        self.session.wait_ready()
         if self.world > 1 and self.sync is None:
             raise CurateError(
                 "client/no-barrier", "several trainers share this session, and this process cannot wait for rank 0",

@@ -7,8 +7,9 @@ import pickle
 import threading
 import time
 import unittest
+from typing import Any, Dict
 
-from curate_client import Client, CurateError, CurateUnavailable
+from curate_client import Client, CurateError, CurateUnavailable, RowStream
 from tests.support import ServerCase, spec
 
 
@@ -142,6 +143,26 @@ class Calls(ServerCase):
             session.feedback(1, batch.ids, {"loss": [float("nan")] * 4})
         self.assertEqual(raised.exception.code, "client/not-finite")
         self.assertEqual(self.calls("/feedback"), [])
+
+    def test_needs_are_known_once_a_session_is_ready(self) -> None:
+        session = self.session()
+        fake = self.server.sessions["run"]
+        known, infos = fake.info, []
+
+        def info() -> Dict[str, Any]:
+            infos.append(1)
+            return {**known(), "status": "preparing", "needs": {"before": [], "after": []}} if len(infos) < 3 else known()
+
+        fake.info = info  # type: ignore[method-assign]
+        session.refresh()
+        stream = RowStream(session)
+        next(stream)
+        self.assertTrue(stream.waits_for_feedback)
+        self.assertIsNone(stream._ahead)
+        fake.info = lambda: {**known(), "status": "failed", "error": {"code": "plan/bad", "detail": "no"}}  # type: ignore[method-assign]
+        with self.assertRaises(CurateError) as raised:
+            session.wait_ready()
+        self.assertEqual(raised.exception.code, "plan/bad")
 
     def test_jobs(self) -> None:
         self.assertEqual(self.client.create_job({"select": {}}, id="a")["status"], "queued")
