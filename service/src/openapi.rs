@@ -21,7 +21,6 @@ pub fn text() -> &'static str {
 }
 
 /// `/docs`.
-#[must_use]
 pub fn page() -> Router {
     let asset = |kind: &'static str, text: &'static str| get(move || async move { ([(CONTENT_TYPE, kind)], text) });
     Router::new()

@@ -86,7 +86,6 @@ impl Guard {
     }
 
     /// Put every route behind this guard.
-    #[must_use]
     pub fn protect(self: &Arc<Self>, routes: Router) -> Router {
         routes
             .layer(from_fn_with_state(Arc::clone(self), admit))

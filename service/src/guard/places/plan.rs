@@ -48,9 +48,9 @@ impl Places {
         train.eval.iter().try_for_each(|path| self.check_input(path))?;
         train.adapter.iter().try_for_each(|path| self.check_file(path))?;
         if train.from_scratch {
-            self.check_file(&train.model)?
+            self.check_file(&train.model)?;
         } else {
-            self.check_model(&train.model)?
+            self.check_model(&train.model)?;
         }
         check_name(&train.out)
     }
