@@ -41,11 +41,11 @@ pub use compare::{
 };
 pub use curate_core::ParamDoc;
 pub use curate_core::{
-    Column, Ctx, Feedback, Group, Memo, Needs, OnlineSelector, Pick, Pool, Selection, State, kernels,
-};
-pub use curate_core::{
     Budget, Cancel, Error, Location, Memory, Progress, Result, Room, Snapshot, format_bytes, guarded, parse_bytes,
     report_panics,
+};
+pub use curate_core::{
+    Column, Ctx, Feedback, Group, Memo, Needs, OnlineSelector, Pick, Pool, Selection, State, kernels,
 };
 pub use curate_embed::HubOptions;
 pub use curate_ingest::{Format, InputSpec, OnBadRow};

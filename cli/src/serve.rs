@@ -43,7 +43,26 @@ fn data(given: Option<&PathBuf>) -> Result<PathBuf> {
     })
 }
 
+/// Ask the C library for few memory arenas. A server has many threads that each work now and then; with an arena for each of them it
+/// keeps about twice the memory it uses. The library reads this once, when a process begins, so this one begins again.
+#[cfg(target_os = "linux")]
+fn few_arenas() {
+    use std::os::unix::process::CommandExt;
+    const NAME: &str = "MALLOC_ARENA_MAX";
+    if variable(NAME).is_some() {
+        return;
+    }
+    if let Ok(own) = std::env::current_exe() {
+        // Where the system refuses, the server needs more memory, nothing else.
+        let _ = std::process::Command::new(own).args(std::env::args_os().skip(1)).env(NAME, "2").exec();
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn few_arenas() {}
+
 fn serve(args: &ServeArgs, data: &Path, host: &Host, as_json: bool) -> Result<ExitCode> {
+    few_arenas();
     start_log(args.log.into(), &args.log_level)?;
     let server = Server::open(&args.options(data, host)?)?;
     let scheme = if server.encrypted() { "https" } else { "http" };

@@ -31,8 +31,11 @@ impl App {
         if rows <= self.most_rows {
             return Ok(());
         }
-        Err(Error::usage("body/too-many-rows", format!("{rows} rows in one body, and at most {} are taken", self.most_rows))
-            .hint("send fewer rows a call, or start the server with a larger --max-rows"))
+        Err(Error::usage(
+            "body/too-many-rows",
+            format!("{rows} rows in one body, and at most {} are taken", self.most_rows),
+        )
+        .hint("send fewer rows a call, or start the server with a larger --max-rows"))
     }
 }
 
@@ -42,5 +45,7 @@ impl App {
 /// What the work gives.
 pub(crate) async fn aside<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let joined = tokio::task::spawn_blocking(work).await;
-    joined.unwrap_or_else(|e| Err(Error::io("server/failed", format!("the work broke off: {e}")).hint("this is a defect; please report it")))
+    joined.unwrap_or_else(|e| {
+        Err(Error::io("server/failed", format!("the work broke off: {e}")).hint("this is a defect; please report it"))
+    })
 }

@@ -13,7 +13,7 @@ pub struct ServeOptions {
     pub bind: SocketAddr,
     /// Folder of the server: database, copied rows, results of jobs.
     pub data: PathBuf,
-    /// URL of a PostgreSQL server, in place of the embedded database.
+    /// URL of a `PostgreSQL` server, in place of the embedded database.
     pub database: Option<String>,
     /// Wait for the disk at every accepted call.
     pub fsync: bool,

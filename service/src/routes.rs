@@ -1,4 +1,4 @@
-//! The table of routes: the router, the scopes and the OpenAPI document are all made from it.
+//! The table of routes: the router, the scopes and the `OpenAPI` document are all made from it.
 
 use crate::app::App;
 use crate::guard::Scope;
@@ -63,14 +63,18 @@ pub fn problem(generator: &mut SchemaGenerator) -> Schema {
     of::<Problem>(generator)
 }
 
-const PLACE: &[(&str, &str)] =
-    &[("step", "step, with an Arrow body"), ("rank", "rank, with an Arrow body"), ("wait_s", "seconds to wait, with an Arrow body")];
+const PLACE: &[(&str, &str)] = &[
+    ("step", "step, with an Arrow body"),
+    ("rank", "rank, with an Arrow body"),
+    ("wait_s", "seconds to wait, with an Arrow body"),
+];
 const PAGE: &[(&str, &str)] = &[("after", "begin behind this number"), ("limit", "most entries")];
 
 impl Route {
     fn new(method: Method, path: &'static str, about: &'static str, handler: MethodRouter<Arc<App>>) -> Self {
         let scope = if method == Method::GET { Scope::Read } else { Scope::Feed };
-        let (query, body, answer, fails): (&'static [_], _, _, &'static [u16]) = (&[], Content::Empty, (200, Content::Free), &[]);
+        let (query, body, answer, fails): (&'static [_], _, _, &'static [u16]) =
+            (&[], Content::Empty, (200, Content::Free), &[]);
         Self { method, path, scope, about, query, body, answer, fails, handler }
     }
 
@@ -145,7 +149,9 @@ fn session_routes() -> Vec<Route> {
             .takes(Json(of::<SeekBody>))
             .gives(200, info)
             .fails(&[409, 425]),
-        Route::post("/v1/sessions/{id}/pause", "Withhold batches.", post(sessions::pause)).gives(200, info).fails(&[409, 425]),
+        Route::post("/v1/sessions/{id}/pause", "Withhold batches.", post(sessions::pause))
+            .gives(200, info)
+            .fails(&[409, 425]),
         Route::post("/v1/sessions/{id}/resume", "Hand out batches again.", post(sessions::resume))
             .gives(200, info)
             .fails(&[409, 425]),
@@ -158,13 +164,17 @@ fn session_routes() -> Vec<Route> {
 fn looking_routes() -> Vec<Route> {
     vec![
         Route::get("/v1/sessions/{id}/state", "Clusters, posteriors and memory of the method.", get(look::state))
-            .asks(&[("words", "true: begin to find words of the clusters where there are none yet, and tell what was steered")])
+            .asks(&[(
+                "words",
+                "true: begin to find words of the clusters where there are none yet, and tell what was steered",
+            )])
             .fails(&[409, 425]),
         Route::get("/v1/sessions/{id}/map", "The corpus on a plane.", get(look::map)).fails(&[409, 422, 425]),
         Route::get("/v1/sessions/{id}/groups/{group}", "A cluster: words, examples, scores.", get(look::group))
             .fails(&[404, 409, 422, 425]),
         Route::get("/v1/sessions/{id}/history", "One point a step.", get(look::history)).asks(PAGE),
-        Route::get("/v1/sessions/{id}/events", "Live news.", get(look::events)).gives(200, Content::Other("text/event-stream")),
+        Route::get("/v1/sessions/{id}/events", "Live news.", get(look::events))
+            .gives(200, Content::Other("text/event-stream")),
         Route::get("/v1/sessions/{id}/rows/{row}", "A row.", get(look::row)).fails(&[409, 425]),
         Route::get("/v1/sessions/{id}/log", "Every accepted call.", get(look::log))
             .asks(PAGE)
@@ -182,7 +192,8 @@ fn job_routes() -> Vec<Route> {
         Route::get("/v1/jobs", "All jobs.", get(jobs::list)),
         Route::get("/v1/jobs/{id}", "A job at a glance.", get(jobs::info)).gives(200, Json(of::<JobInfo>)),
         Route::delete("/v1/jobs/{id}", "Cancel a job that runs, remove one that ended.", delete(jobs::remove)),
-        Route::get("/v1/jobs/{id}/events", "Live news.", get(jobs::events)).gives(200, Content::Other("text/event-stream")),
+        Route::get("/v1/jobs/{id}/events", "Live news.", get(jobs::events))
+            .gives(200, Content::Other("text/event-stream")),
         Route::get("/v1/jobs/{id}/result", "The file that the job wrote.", get(jobs::result))
             .gives(200, Content::Other("application/octet-stream"))
             .fails(&[409, 416]),

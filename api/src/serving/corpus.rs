@@ -3,10 +3,10 @@
 
 use super::rowfile::{RowFile, RowFileWriter};
 use crate::choose::{choose, open, prepare, provide};
-use crate::online::columns::split;
 use crate::features::build;
 use crate::gather::write_picks;
 use crate::host::Host;
+use crate::online::columns::split;
 use crate::plan::Plan;
 use crate::select::{input_digest, pretty};
 use arrow::array::{ArrayRef, AsArray, Float32Array, RecordBatch, StringArray, UInt32Array, UInt64Array};
@@ -15,8 +15,8 @@ use curate_core::{Column, Ctx, Error, Location, OnlineSelector, Pick, Pool, Resu
 use curate_ingest::{Format, InputSpec, Layout, RowSink, Source, Written};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use std::path::{Path, PathBuf};
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 /// Columns of a row file beside the original ones.
@@ -192,7 +192,9 @@ fn whole(plan: &Plan, base: &Path, host: &Host, ctx: &Ctx) -> Result<Corpus> {
         ctx.tick(u64::from(unit.rows))?;
     }
     if sink.rows.is_empty() {
-        return Err(Error::data("input/no-rows", "no row of the input is left").hint("check 'where' and the rows skipped"));
+        return Err(
+            Error::data("input/no-rows", "no row of the input is left").hint("check 'where' and the rows skipped")
+        );
     }
     Box::new(sink).finish()?;
     ctx.progress().finish();
@@ -248,7 +250,10 @@ impl Corpus {
 
 fn numbers(rows: &RowFile) -> Result<Vec<u64>> {
     let mut ids = Vec::with_capacity(rows.rows() as usize);
-    rows.column(ROW, |column| Ok(ids.extend(column.as_primitive::<UInt64Type>().values())))?;
+    rows.column(ROW, |column| {
+        ids.extend(column.as_primitive::<UInt64Type>().values());
+        Ok(())
+    })?;
     Ok(ids)
 }
 

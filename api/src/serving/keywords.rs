@@ -70,7 +70,8 @@ impl Keywords {
         let least = if rows >= 8.0 { 2 } else { 1 };
         let mut weighed: Vec<(f64, u32)> = counts.iter().filter(|own| *own.1 >= least).map(weigh).collect();
         weighed.retain(|own| own.0 > 0.0);
-        weighed.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| self.words[a.1 as usize].cmp(&self.words[b.1 as usize])));
+        weighed
+            .sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| self.words[a.1 as usize].cmp(&self.words[b.1 as usize])));
         weighed.truncate(WORDS);
         weighed.into_iter().map(|own| self.words[own.1 as usize].clone()).collect()
     }

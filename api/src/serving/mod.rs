@@ -11,5 +11,5 @@ mod survey;
 pub use corpus::{Candidates, Corpus, CorpusMeta, candidates, online_method, prepare_corpus};
 pub use render::{Rendering, RowRenderer};
 pub use rowfile::RowFile;
-pub use survey::{GroupWords, Groups, Survey, score_histogram, survey};
 pub use state::{pack_state, unpack_state};
+pub use survey::{GroupWords, Groups, Survey, score_histogram, survey};

@@ -4,7 +4,9 @@
 use super::corpus::{CONVERSATION, Corpus, ROW};
 use crate::host::Host;
 use crate::train::{Renderer, folder_of};
-use arrow::array::{Array, ArrayRef, AsArray, Int32Array, ListArray, RecordBatch, StringArray, StructArray, UInt64Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Int32Array, ListArray, RecordBatch, StringArray, StructArray, UInt64Array,
+};
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Fields, UInt64Type};
 use curate_core::{Column, Ctx, Error, Location, Pool, Result};
@@ -14,6 +16,7 @@ use curate_trainer::data::{SequenceOptions, TEXT, TRAINED, sequences, trained_co
 use curate_trainer::tokenizer::TextTokenizer;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The shape of a row.
@@ -32,6 +35,9 @@ pub enum Rendering {
     /// Nothing but its number.
     Rows,
 }
+
+/// Texts, and of each the byte ranges that carry a loss.
+type Texts = (Vec<String>, Vec<Vec<Range<usize>>>);
 
 /// Makes rows of a corpus into what a trainer wants.
 pub struct RowRenderer {
@@ -99,7 +105,7 @@ impl RowRenderer {
         }
     }
 
-    fn texts(&self, rows: &RecordBatch) -> Result<(Vec<String>, Vec<Vec<std::ops::Range<usize>>>)> {
+    fn texts(&self, rows: &RecordBatch) -> Result<Texts> {
         let Some(renderer) = &self.renderer else { return Ok((Vec::new(), Vec::new())) };
         let chats = conversations(rows)?.iter().map(|c| renderer.render(c)).collect::<Result<Vec<RenderedChat>>>()?;
         Ok(chats.into_iter().map(|chat| (chat.text, chat.trained)).unzip())
@@ -109,8 +115,11 @@ impl RowRenderer {
         let Some(tokenizer) = &self.tokenizer else { return Ok(Vec::new()) };
         let (texts, trained) = self.texts(rows)?;
         let ids: ArrayRef = Arc::new(UInt64Array::from_iter_values(0..texts.len() as u64));
-        let columns =
-            [(Column::ROW.as_str(), ids), (TEXT, Arc::new(StringArray::from(texts)) as ArrayRef), (TRAINED, trained_column(&trained)?)];
+        let columns = [
+            (Column::ROW.as_str(), ids),
+            (TEXT, Arc::new(StringArray::from(texts)) as ArrayRef),
+            (TRAINED, trained_column(&trained)?),
+        ];
         let pool = Pool::from_batch(RecordBatch::try_from_iter(columns)?);
         let found = match sequences(&pool, tokenizer, &self.options, &Ctx::new(0)) {
             Err(e) if e.code() == "data/nothing-to-learn" => Vec::new(),
@@ -185,11 +194,10 @@ fn conversations(rows: &RecordBatch) -> Result<Vec<Conversation>> {
 fn messages(conversations: &[Conversation]) -> Result<Vec<(Arc<Field>, ArrayRef)>> {
     let turns = || conversations.iter().flat_map(|c| &c.turns);
     let text = |values: Vec<&str>| Arc::new(StringArray::from(values)) as ArrayRef;
-    let fields = Fields::from(vec![
-        Field::new("role", DataType::Utf8, false),
-        Field::new("content", DataType::Utf8, false),
-    ]);
-    let columns = vec![text(turns().map(|t| t.role.name()).collect()), text(turns().map(|t| t.text.as_str()).collect())];
+    let fields =
+        Fields::from(vec![Field::new("role", DataType::Utf8, false), Field::new("content", DataType::Utf8, false)]);
+    let columns =
+        vec![text(turns().map(|t| t.role.name()).collect()), text(turns().map(|t| t.text.as_str()).collect())];
     let values = StructArray::try_new(fields.clone(), columns, None)?;
     let item = Arc::new(Field::new("item", DataType::Struct(fields), false));
     let offsets = OffsetBuffer::from_lengths(conversations.iter().map(|c| c.turns.len()));

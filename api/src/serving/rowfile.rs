@@ -42,7 +42,8 @@ pub(super) fn plain_schema(schema: &Schema) -> SchemaRef {
 
 fn plain(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     let columns = batch.columns().iter().zip(schema.fields());
-    let columns = columns.map(|(column, field)| Ok(cast(column, field.data_type())?)).collect::<Result<Vec<ArrayRef>>>()?;
+    let columns =
+        columns.map(|(column, field)| Ok(cast(column, field.data_type())?)).collect::<Result<Vec<ArrayRef>>>()?;
     Ok(RecordBatch::try_new(schema.clone(), columns)?)
 }
 
@@ -188,7 +189,8 @@ impl RowFile {
     /// # Errors
     /// `column/missing`; `io/*`.
     pub fn column(&self, name: &str, mut take: impl FnMut(&ArrayRef) -> Result<()>) -> Result<()> {
-        let at = self.schema.index_of(name).map_err(|_| Error::data("column/missing", format!("no column '{name}'")))?;
+        let at =
+            self.schema.index_of(name).map_err(|_| Error::data("column/missing", format!("no column '{name}'")))?;
         (0..self.blocks.len()).try_for_each(|block| take(self.block(block)?.column(at)))
     }
 }
@@ -226,7 +228,11 @@ mod tests {
         assert_eq!(file.read(&[201]).unwrap_err().code(), "row/unknown");
         assert_eq!(file.read(&[]).unwrap().num_rows(), 0);
         let mut all = 0;
-        file.column("id", |ids| Ok(all += ids.len())).unwrap();
+        file.column("id", |ids| {
+            all += ids.len();
+            Ok(())
+        })
+        .unwrap();
         assert_eq!(all, 201);
         std::fs::write(&path, b"short").unwrap();
         assert_eq!(RowFile::open(&path).err().unwrap().code(), "rows/broken");

@@ -154,13 +154,21 @@ impl Survey {
             Groups::Centres(centres, dim) if *dim > 0 && pool.dim(&Column::EMBEDDING)? == *dim => {
                 spread(&pool.ids()?, &nearest(pool, MatRef::new(centres, *dim)?, ctx)?, n)
             }
-            Groups::Column(column) if source.schema().field_with_name(column.as_str()).is_ok() => column_of(corpus, column)?,
-            _ if corpus.picks.iter().any(|pick| pick.group.is_some()) => corpus.picks.iter().map(|pick| pick.group).collect(),
+            Groups::Column(column) if source.schema().field_with_name(column.as_str()).is_ok() => {
+                column_of(corpus, column)?
+            }
+            _ if corpus.picks.iter().any(|pick| pick.group.is_some()) => {
+                corpus.picks.iter().map(|pick| pick.group).collect()
+            }
             _ => {
                 self.methods_own = false;
                 let k = (pool.rows() / ROWS_A_GROUP).clamp(1, GROUPS);
                 let params = ClusterParams { k: Some(k), iterations: 15, restarts: 1, normalize: false };
-                if pool.rows() == 0 { vec![None; n] } else { spread(&pool.ids()?, &clusters(pool, &params, ctx)?.labels, n) }
+                if pool.rows() == 0 {
+                    vec![None; n]
+                } else {
+                    spread(&pool.ids()?, &clusters(pool, &params, ctx)?.labels, n)
+                }
             }
         };
         for group in self.group.iter().flatten() {

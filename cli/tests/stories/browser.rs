@@ -30,7 +30,10 @@ pub(crate) fn ask(address: &str, line: &str, token: Option<&str>, body: &Value) 
     stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
     let body = if body.is_null() { String::new() } else { body.to_string() };
     let token = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
-    let head = format!("{line} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\n{token}Content-Length: {}\r\n\r\n", body.len());
+    let head = format!(
+        "{line} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\n{token}Content-Length: {}\r\n\r\n",
+        body.len()
+    );
     stream.write_all((head + &body).as_bytes()).expect("it reads");
     let mut answer = BufReader::new(stream);
     let mut first = String::new();
@@ -79,7 +82,12 @@ impl Browser {
             eprintln!("SKIPPED: Chromium is not installed (Debian: apt-get install chromium chromium-driver)");
             return None;
         };
-        let mut driver = Command::new(driver).arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("chromedriver starts");
+        let mut driver = Command::new(driver)
+            .arg("--port=0")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("chromedriver starts");
         let mut said = BufReader::new(driver.stdout.take().expect("a pipe"));
         let port = loop {
             let mut line = String::new();
@@ -93,8 +101,10 @@ impl Browser {
         let mut args: Vec<String> = FLAGS.iter().map(|&flag| flag.to_owned()).collect();
         args.push(format!("--user-data-dir={}", profile.path().display()));
         let options = json!({"binary": chromium, "args": args});
-        let wish = json!({"browserName": "chrome", "goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}});
-        let mut browser = Self { driver, address: format!("127.0.0.1:{port}"), session: String::new(), _profile: profile };
+        let wish =
+            json!({"browserName": "chrome", "goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}});
+        let mut browser =
+            Self { driver, address: format!("127.0.0.1:{port}"), session: String::new(), _profile: profile };
         let made = browser.call("POST", "", &json!({"capabilities": {"alwaysMatch": wish}}));
         made["sessionId"].as_str().expect("a session").clone_into(&mut browser.session);
         Some(browser)
@@ -135,7 +145,8 @@ impl Browser {
     /// Click on the first element of a selector, once it is there.
     #[track_caller]
     pub(crate) fn click(&self, selector: &str) {
-        let script = format!("document.querySelector({0}) && (document.querySelector({0}).click(), true)", json!(selector));
+        let script =
+            format!("document.querySelector({0}) && (document.querySelector({0}).click(), true)", json!(selector));
         self.wait(selector, &script);
     }
 

@@ -64,7 +64,8 @@ impl Drop for Served {
 
 /// Rows on four subjects, every one of them hostile.
 fn rows(count: usize, more: &str) -> String {
-    let subjects = ["sql join table query", "poem verse moon sonnet", "oven flour butter sugar", "court contract clause party"];
+    let subjects =
+        ["sql join table query", "poem verse moon sonnet", "oven flour butter sugar", "court contract clause party"];
     let mut text = String::new();
     for i in 0..count {
         let line = json!({"instruction": format!("Tell {} number {i} {more}", subjects[i % 4]), "output": subjects[i % 4],
@@ -85,7 +86,10 @@ fn weights_are_seen_to_move_and_are_changed_by_hand() {
     let server = Served::start(&story);
     browser.size(1280, 900);
     browser.open(&server.url(""));
-    browser.wait("what to do first", "[...document.querySelectorAll('pre')].some((own) => own.textContent.includes('/v1/sessions'))");
+    browser.wait(
+        "what to do first",
+        "[...document.querySelectorAll('pre')].some((own) => own.textContent.includes('/v1/sessions'))",
+    );
     let plan = json!({"input": {"paths": ["rows.jsonl"]}, "seed": 3, "online": {"use": "kmeans-refine", "k": 4}});
     server.post("", &json!({"id": "run", "batch": 16, "plan": plan}));
     server.train(1..=3);
@@ -93,12 +97,20 @@ fn weights_are_seen_to_move_and_are_changed_by_hand() {
 
     browser.open(&server.url("sessions/run"));
     browser.wait("a chart", "document.querySelector('.uplot canvas') !== null");
-    browser.wait("words of the clusters", "/sql|poem|oven|court/.test(document.querySelector('.clusters tbody')?.textContent)");
+    browser.wait(
+        "words of the clusters",
+        "/sql|poem|oven|court/.test(document.querySelector('.clusters tbody')?.textContent)",
+    );
     let before = browser.js(&format!("return {WEIGHTS}"));
     server.train(4..=12);
     let moved = format!("JSON.stringify({WEIGHTS}) !== {} && {WEIGHTS}", json!(before.to_string()));
     let after = browser.wait("other weights", &moved);
-    let shares: Vec<f64> = after.as_object().expect("a table").values().filter_map(|own| own.as_str()?.trim_end_matches([' ', '%']).parse().ok()).collect();
+    let shares: Vec<f64> = after
+        .as_object()
+        .expect("a table")
+        .values()
+        .filter_map(|own| own.as_str()?.trim_end_matches([' ', '%']).parse().ok())
+        .collect();
     assert!(shares.len() == 4 && (shares.iter().sum::<f64>() - 100.0).abs() < 2.0, "{after}");
     browser.wait("step 12", "document.querySelector('.facts').textContent.includes('step 12')");
 
@@ -111,16 +123,24 @@ fn weights_are_seen_to_move_and_are_changed_by_hand() {
 
     browser.click("[data-key=\"steer-1\"]");
     browser.wait("a question", "document.querySelector('dialog input') !== null");
-    browser.js("document.querySelector('dialog input').value = '5'; document.querySelector('dialog form').requestSubmit()");
+    browser.js(
+        "document.querySelector('dialog input').value = '5'; document.querySelector('dialog form').requestSubmit()",
+    );
     browser.wait("the mark", "document.querySelector('.marks').textContent.includes('cluster 1 ×5')");
     let steers = server.get("/run/state?words=true")["steers"].clone();
-    assert_eq!((steers.as_array().map(Vec::len), &steers[0]["group"], &steers[0]["factor"]), (Some(1), &json!(1), &json!(5.0)));
+    assert_eq!(
+        (steers.as_array().map(Vec::len), &steers[0]["group"], &steers[0]["factor"]),
+        (Some(1), &json!(1), &json!(5.0))
+    );
 
     // A chart is read by keyboard, and as a table.
     browser.js("const stage = document.querySelector('.stage'); stage.focus(); stage.dispatchEvent(new KeyboardEvent('keydown', { key: 'Home', bubbles: true }))");
     browser.wait("values in words", "document.querySelector('.stage [role=status]').textContent.startsWith('step 1:')");
     browser.js("[...document.querySelectorAll('button')].find((own) => own.textContent === 'Table').click()");
-    browser.wait("a table of steps", "document.querySelectorAll('section.card')[0].querySelectorAll('tbody tr').length >= 12");
+    browser.wait(
+        "a table of steps",
+        "document.querySelectorAll('section.card')[0].querySelectorAll('tbody tr').length >= 12",
+    );
     assert_eq!(browser.complaints(), Vec::<String>::new());
 }
 
@@ -140,7 +160,10 @@ fn texts_of_rows_stay_texts_and_nothing_is_wider_than_a_telephone() {
         ("sessions/run/signals", "document.querySelector('.uplot') !== null"),
         ("sessions/run/difficulty", "document.querySelector('.card') !== null"),
         ("sessions/run/map", "document.querySelector('.dots[data-points=\"600\"]') !== null"),
-        ("sessions/run/cluster/0", "[...document.querySelectorAll('.example pre')].some((own) => own.textContent.includes('<img'))"),
+        (
+            "sessions/run/cluster/0",
+            "[...document.querySelectorAll('.example pre')].some((own) => own.textContent.includes('<img'))",
+        ),
         ("sessions/run/details", "document.querySelector('.facts-list') !== null"),
         ("sessions/none", "document.querySelector('.card.bad')?.textContent.includes('session/unknown')"),
         ("jobs/none", "document.querySelector('.card.bad')?.textContent.includes('job/unknown')"),
@@ -150,15 +173,22 @@ fn texts_of_rows_stay_texts_and_nothing_is_wider_than_a_telephone() {
         for (view, there) in &views {
             browser.open(&server.url(view));
             browser.wait(view, there);
-            let wider = browser.js("return document.documentElement.scrollWidth - document.documentElement.clientWidth");
+            let wider =
+                browser.js("return document.documentElement.scrollWidth - document.documentElement.clientWidth");
             assert_eq!(wider, json!(0), "{view} scrolls sideways");
-            assert_eq!(browser.js("return document.querySelectorAll('main img, main script').length"), json!(0), "{view}");
+            assert_eq!(
+                browser.js("return document.querySelectorAll('main img, main script').length"),
+                json!(0),
+                "{view}"
+            );
             assert_eq!(browser.js("return window.taken ?? null"), Value::Null, "{view} ran a row's text");
         }
     }
     browser.open(&server.url("sessions/run/map"));
     browser.wait("the map", "document.querySelector('.dots[data-points]') !== null");
-    browser.js("document.querySelector('.dots').dispatchEvent(new KeyboardEvent('keydown', { key: 'Enter', bubbles: true }))");
+    browser.js(
+        "document.querySelector('.dots').dispatchEvent(new KeyboardEvent('keydown', { key: 'Enter', bubbles: true }))",
+    );
     browser.wait("a row's text", "document.querySelector('.about pre')?.textContent.includes('onerror')");
     assert_eq!(browser.js("return window.taken ?? null"), Value::Null);
     let complaints = browser.complaints();
@@ -181,10 +211,10 @@ fn a_hundred_thousand_rows_are_drawn_and_found_again() {
         let ink = 0; for (let i = 0; i < all.length; i += 4) if (all[i] !== all[0] || all[i + 1] !== all[1] || all[i + 2] !== all[2]) ink += 1; return ink; })()";
     let whole = browser.js(&format!("return {ink}")).as_u64().expect("a count");
     assert!(whole > 500, "only {whole} pixels are drawn");
-    let key = |key: &str| browser.js(&format!("document.querySelector('.dots').dispatchEvent(new KeyboardEvent('keydown', {{ key: '{key}', bubbles: true }}))"));
-    (0..4).for_each(|_| {
-        key("+");
-    });
+    let key = |key: &str| {
+        browser.js(&format!("document.querySelector('.dots').dispatchEvent(new KeyboardEvent('keydown', {{ key: '{key}', bubbles: true }}))"))
+    };
+    key("+");
     let changed = browser.wait("a closer look", &format!("{ink} !== {whole} && {ink}"));
     assert!(changed.as_u64().is_some_and(|ink| ink > 0), "nothing is left on the closer look");
     let took: f64 = browser.js("return Number(document.querySelector('.dots').dataset.ms)").as_f64().expect("a time");
@@ -192,7 +222,10 @@ fn a_hundred_thousand_rows_are_drawn_and_found_again() {
     key("Enter");
     browser.wait("the row in the middle", "document.querySelector('.about pre')?.textContent.includes('Tell ')");
     let legend = browser.js("return document.querySelector('.map-legend').textContent");
-    assert!(["sql", "poem", "oven", "court"].iter().any(|word| legend.as_str().is_some_and(|own| own.contains(word))), "{legend}");
+    assert!(
+        ["sql", "poem", "oven", "court"].iter().any(|word| legend.as_str().is_some_and(|own| own.contains(word))),
+        "{legend}"
+    );
     let drawn = browser.js("return document.querySelector('.bench').textContent");
     assert!(drawn.as_str().is_some_and(|own| own.contains("100,000 rows, 64 drawn")), "{drawn}");
     assert_eq!(browser.complaints(), Vec::<String>::new());
@@ -215,5 +248,8 @@ fn a_server_with_tokens_asks_for_one() {
     give(&secret);
     browser.wait("the overview", "document.querySelector('main').textContent.includes('No session yet')");
     assert_eq!(browser.js("return document.querySelector('dialog') === null"), json!(true));
-    assert_eq!(browser.js("return document.documentElement.outerHTML").as_str().map(|html| html.contains(&secret)), Some(false));
+    assert_eq!(
+        browser.js("return document.documentElement.outerHTML").as_str().map(|html| html.contains(&secret)),
+        Some(false)
+    );
 }

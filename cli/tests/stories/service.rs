@@ -24,7 +24,8 @@ impl Drop for Served {
 fn serve(story: &Story, more: &[&str]) -> Served {
     let (data, cache) = (story.at("server"), story.at("cache"));
     let args = [&["serve", "--bind", "127.0.0.1:0", "--data", &data, "--cache", &cache][..], more].concat();
-    let mut child = story.command(&args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the binary starts");
+    let mut child =
+        story.command(&args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the binary starts");
     let mut said = BufReader::new(child.stdout.take().expect("a pipe"));
     let start = Instant::now();
     let mut address = None;
@@ -33,8 +34,12 @@ fn serve(story: &Story, more: &[&str]) -> Served {
         let mut line = String::new();
         let read = said.read_line(&mut line).expect("the server speaks");
         heard.push_str(&line);
-        assert!(read > 0 && start.elapsed() < Duration::from_secs(30), "the server did not say where it listens: {heard}");
-        address = line.split("http://").nth(1).map(|rest| rest.split(['/', ' ', '\n']).next().unwrap_or_default().to_owned());
+        assert!(
+            read > 0 && start.elapsed() < Duration::from_secs(30),
+            "the server did not say where it listens: {heard}"
+        );
+        address =
+            line.split("http://").nth(1).map(|rest| rest.split(['/', ' ', '\n']).next().unwrap_or_default().to_owned());
     }
     // Nobody reads on; the pipe must not fill.
     std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
@@ -78,7 +83,8 @@ fn until_done(address: &str, path: &str, body: &Value) -> Value {
 fn corpus(story: &Story) -> String {
     let line = |i: usize| {
         let topic = ["sums", "poems", "trees"][i % 3];
-        json!({"instruction": format!("Tell me about {topic} {i}"), "output": format!("Answer {i}.")}).to_string() + "\n"
+        json!({"instruction": format!("Tell me about {topic} {i}"), "output": format!("Answer {i}.")}).to_string()
+            + "\n"
     };
     story.file("rows.jsonl", (0..90).map(line).collect::<String>())
 }
@@ -97,9 +103,14 @@ fn train(address: &str, steps: std::ops::RangeInclusive<u64>, name: &str) -> (Ve
     let mut cursor = String::new();
     let one = |step| {
         let batch = until_done(address, "/v1/sessions/run/propose", &json!({"step": step}));
-        let rows: Vec<u64> = batch["rows"].as_array().expect("rows").iter().map(|row| row["row"].as_u64().expect("a number")).collect();
+        let rows: Vec<u64> =
+            batch["rows"].as_array().expect("rows").iter().map(|row| row["row"].as_u64().expect("a number")).collect();
         let rewards: Vec<f64> = rows.iter().map(|row| reward(*row)).collect();
-        let done = until_done(address, "/v1/sessions/run/feedback", &json!({"step": step, "rows": rows, "signals": {name: rewards}}));
+        let done = until_done(
+            address,
+            "/v1/sessions/run/feedback",
+            &json!({"step": step, "rows": rows, "signals": {name: rewards}}),
+        );
         cursor = done["cursor"].as_str().expect("a cursor").to_owned();
         rows
     };
@@ -130,7 +141,10 @@ fn a_killed_server_and_a_killed_trainer_end_with_the_rows_of_an_unbroken_run() {
     let name = wanted(&server.address);
     let (rows, _) = train(&server.address, 1..=10, &name);
     let last = weights(&server.address);
-    assert!(last.as_array().is_some_and(|all| all.len() == 3 && all.iter().any(|w| *w != all[0])), "weights moved: {last}");
+    assert!(
+        last.as_array().is_some_and(|all| all.len() == 3 && all.iter().any(|w| *w != all[0])),
+        "weights moved: {last}"
+    );
 
     let mut server = serve(&broken, &["--allow", &path]);
     until_done(&server.address, "/v1/sessions", &spec(&path));
@@ -153,7 +167,8 @@ fn a_job_gives_what_select_gives() {
     let story = Story::new();
     let path = corpus(&story);
     let picks = story.at("picks.parquet");
-    let args = ["select", &path, "--budget", "10", "--seed", "5", "-o", &picks, "--cache", &story.at("cache"), "--json"];
+    let args =
+        ["select", &path, "--budget", "10", "--seed", "5", "-o", &picks, "--cache", &story.at("cache"), "--json"];
     let local = story.command(&args).output().expect("the binary runs");
     let local: Value = serde_json::from_slice(&local.stdout).expect("a summary");
     let server = serve(&story, &["--allow", &path]);
@@ -174,8 +189,16 @@ fn a_job_gives_what_select_gives() {
     assert_eq!(done["result"]["manifest"]["selection_digest"], local["selection_digest"]);
     let file = std::fs::read(format!("{}/jobs/one/picks.parquet", story.at("server"))).expect("the result lies there");
     assert_eq!(file, std::fs::read(picks).expect("the picks"));
-    let outside = sent(&server.address, "/v1/jobs", &json!({"plan": {"input": {"paths": ["/etc/passwd"]}, "select": {"budget": "1"}}}));
+    let outside = sent(
+        &server.address,
+        "/v1/jobs",
+        &json!({"plan": {"input": {"paths": ["/etc/passwd"]}, "select": {"budget": "1"}}}),
+    );
     assert_eq!((outside.0, outside.1["code"].as_str()), (403, Some("input/not-allowed")));
-    let escape = sent(&server.address, "/v1/jobs", &json!({"plan": {"input": {"paths": [path]}, "select": {"budget": "1"}, "output": {"path": "../x.parquet"}}}));
+    let escape = sent(
+        &server.address,
+        "/v1/jobs",
+        &json!({"plan": {"input": {"paths": [path]}, "select": {"budget": "1"}, "output": {"path": "../x.parquet"}}}),
+    );
     assert_eq!((400..500).contains(&escape.0), true, "{}", escape.1);
 }

@@ -86,11 +86,13 @@ async fn asset(Path(path): Path<String>, headers: HeaderMap) -> Response {
 /// A file, or word that the browser has it already.
 fn file(path: &str, headers: &HeaderMap) -> Response {
     let Some(found) = ASSETS.iter().find(|asset| asset.path == path) else {
-        return crate::problem::Failure(curate_api::Error::usage("path/unknown", "there is nothing at this address")).into_response();
+        return crate::problem::Failure(curate_api::Error::usage("path/unknown", "there is nothing at this address"))
+            .into_response();
     };
     let known = headers.get(header::IF_NONE_MATCH).and_then(|tags| tags.to_str().ok());
     let fresh = known.is_some_and(|tags| tags.split(',').any(|tag| tag.trim().trim_start_matches("W/") == found.tag));
-    let (status, body) = if fresh { (StatusCode::NOT_MODIFIED, Body::empty()) } else { (StatusCode::OK, Body::from(found.bytes)) };
+    let (status, body) =
+        if fresh { (StatusCode::NOT_MODIFIED, Body::empty()) } else { (StatusCode::OK, Body::from(found.bytes)) };
     let fields = [
         (header::CONTENT_TYPE, found.kind),
         (header::ETAG, &found.tag),
@@ -136,7 +138,8 @@ mod tests {
         assert!(bytes < 250_000, "{bytes}");
         for asset in ASSETS.iter().filter(|asset| !asset.path.starts_with("vendor/")) {
             let text = std::str::from_utf8(asset.bytes).unwrap().replace("http://www.w3.org/2000/svg", "");
-            let outside = text.split(['"', '\'', '(']).find(|word| word.starts_with("http://") || word.starts_with("https://"));
+            let outside =
+                text.split(['"', '\'', '(']).find(|word| word.starts_with("http://") || word.starts_with("https://"));
             assert_eq!(outside, None, "{} reaches outside", asset.path);
             assert!(!text.contains("innerHTML") && !text.contains("eval("), "{} writes markup", asset.path);
         }

@@ -41,7 +41,9 @@ pub(super) async fn send(path: PathBuf, wanted: Option<&HeaderValue>) -> Result<
     let part = range(wanted, len);
     let (from, to) = part.unwrap_or((0, len));
     if from >= to && part.is_some() {
-        return Ok((StatusCode::RANGE_NOT_SATISFIABLE, [(header::CONTENT_RANGE, format!("bytes */{len}"))]).into_response());
+        return Ok(
+            (StatusCode::RANGE_NOT_SATISFIABLE, [(header::CONTENT_RANGE, format!("bytes */{len}"))]).into_response()
+        );
     }
     let status = if part.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
     let mut response = (status, body(Arc::new(file), from, to)).into_response();

@@ -57,5 +57,8 @@ pub(crate) async fn result(State(app): Here, Path(id): Path<String>, headers: He
 pub(crate) async fn manifest(State(app): Here, Path(id): Path<String>) -> Answer<Json<Value>> {
     let info = aside(move || Ok(app.jobs.get(&id)?.info())).await?;
     let manifest = info.result.map(|result| result["manifest"].clone()).filter(|manifest| !manifest.is_null());
-    Ok(Json(manifest.ok_or_else(|| Error::usage("job/no-result", "the job has no manifest").hint("wait until it is done"))?))
+    Ok(Json(
+        manifest
+            .ok_or_else(|| Error::usage("job/no-result", "the job has no manifest").hint("wait until it is done"))?,
+    ))
 }

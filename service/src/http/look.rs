@@ -2,12 +2,12 @@
 
 use super::{Answer, sse};
 use crate::app::{App, aside};
+use crate::meter::Gauge;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use crate::meter::Gauge;
 use curate_api::Result;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -37,7 +37,11 @@ pub(crate) struct InWords {
 }
 
 /// `GET /v1/sessions/{id}/state`.
-pub(crate) async fn state(State(app): Here, Path(id): Path<String>, Query(wish): Query<InWords>) -> Answer<Json<Value>> {
+pub(crate) async fn state(
+    State(app): Here,
+    Path(id): Path<String>,
+    Query(wish): Query<InWords>,
+) -> Answer<Json<Value>> {
     Ok(Json(aside(move || app.sessions.get(&id)?.state_in_words(wish.words)).await?))
 }
 
@@ -64,7 +68,8 @@ pub(crate) async fn row(State(app): Here, Path((id, row)): Path<(String, u64)>) 
 /// `GET /v1/sessions/{id}/log`.
 pub(crate) async fn log(State(app): Here, Path(id): Path<String>, Query(page): Query<Page>) -> Answer<Response> {
     let lines = aside(move || app.sessions.get(&id)?.journal(page.after, page.limit.clamp(1, 10_000))).await?;
-    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    let mut text = lines.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    text.push('\n');
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], text).into_response())
 }
 
@@ -112,7 +117,9 @@ pub(crate) async fn metrics(State(app): Here) -> Answer<Response> {
 /// Sessions and jobs by status.
 fn gauges(app: &App) -> Result<Vec<Gauge>> {
     let (sessions, jobs) = counts(app)?;
-    let gauge = |name, help| move |(status, count): (String, u64)| Gauge { name, help, label: Some(("status", status)), value: count as f64 };
+    let gauge = |name, help| {
+        move |(status, count): (String, u64)| Gauge { name, help, label: Some(("status", status)), value: count as f64 }
+    };
     let sessions = sessions.into_iter().map(gauge("curate_sessions", "Sessions."));
     Ok(sessions.chain(jobs.into_iter().map(gauge("curate_jobs", "Jobs."))).collect())
 }
@@ -133,7 +140,8 @@ pub(crate) async fn openapi() -> Response {
 
 /// Anything that is not there.
 pub(crate) async fn nowhere() -> Response {
-    let error = curate_api::Error::usage("path/unknown", "there is nothing at this address").hint("/docs lists the addresses");
+    let error =
+        curate_api::Error::usage("path/unknown", "there is nothing at this address").hint("/docs lists the addresses");
     crate::problem::Failure(error).into_response()
 }
 
@@ -144,6 +152,7 @@ pub(crate) fn bytes(kind: &'static str, bytes: Vec<u8>) -> Response {
 
 /// A path that is there, but not for this method.
 pub(crate) async fn not_that_way() -> Response {
-    let error = curate_api::Error::usage("method/not-allowed", "the address does not take this method").hint("/docs lists the addresses");
+    let error = curate_api::Error::usage("method/not-allowed", "the address does not take this method")
+        .hint("/docs lists the addresses");
     crate::problem::Failure(error).into_response()
 }

@@ -22,10 +22,12 @@ pub(crate) const ARROW: &str = "application/vnd.apache.arrow.stream";
 /// A JSON body, with the place of what is wrong in it.
 pub(crate) fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T> {
     let value: Value = serde_json::from_slice(bytes).map_err(|e| {
-        Error::usage("request/malformed", format!("the body is no JSON: {e}")).hint("send a JSON object; /docs shows its fields")
+        Error::usage("request/malformed", format!("the body is no JSON: {e}"))
+            .hint("send a JSON object; /docs shows its fields")
     })?;
     serde_json::from_value(value).map_err(|e| {
-        Error::usage("request/fields", format!("the body does not fit: {e}")).hint("/docs shows the fields of every call")
+        Error::usage("request/fields", format!("the body does not fit: {e}"))
+            .hint("/docs shows the fields of every call")
     })
 }
 

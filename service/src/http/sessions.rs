@@ -51,7 +51,8 @@ async fn found(app: &Arc<App>, id: String) -> Result<Arc<Session>> {
 
 /// `GET /v1/sessions`.
 pub(crate) async fn list(State(app): Here) -> Answer<Json<Value>> {
-    let infos = aside(move || Ok(app.sessions.list()?.iter().map(|session| session.info()).collect::<Vec<_>>())).await?;
+    let infos =
+        aside(move || Ok(app.sessions.list()?.iter().map(|session| session.info()).collect::<Vec<_>>())).await?;
     Ok(Json(json!({"sessions": infos})))
 }
 
@@ -102,7 +103,12 @@ pub(crate) async fn propose(
 }
 
 /// Ask until there is an answer other than "not yet", or the time is over.
-async fn waited(session: &Arc<Session>, asked: &ProposeBody, brought: Option<Arc<Fed>>, until: Instant) -> Result<Arc<Served>> {
+async fn waited(
+    session: &Arc<Session>,
+    asked: &ProposeBody,
+    brought: Option<Arc<Fed>>,
+    until: Instant,
+) -> Result<Arc<Served>> {
     loop {
         let (mut changed, _) = session.watch();
         changed.mark_unchanged();
@@ -186,14 +192,18 @@ pub(crate) async fn seek(State(app): Here, Path(id): Path<String>, bytes: Bytes)
 
 /// Step and history that a seek names.
 fn place_of(asked: &SeekBody, id: &str) -> Result<(u64, Option<String>)> {
-    let wrong = |what: &str| Error::usage("seek/cursor", what).hint("send {\"cursor\": \"...\"} as a batch gave it, or {\"step\": 40}");
+    let wrong = |what: &str| {
+        Error::usage("seek/cursor", what).hint("send {\"cursor\": \"...\"} as a batch gave it, or {\"step\": 40}")
+    };
     match (&asked.cursor, asked.step) {
         (None, Some(step)) => Ok((step, None)),
         (Some(cursor), step) => {
             let mut parts = cursor.rsplitn(3, ':');
             let (chain, at, of) = (parts.next(), parts.next().and_then(|at| at.parse().ok()), parts.next());
             match (of, at, chain) {
-                (Some(of), Some(at), Some(chain)) if of == id && step.is_none_or(|step| step == at) => Ok((at, Some(chain.to_owned()))),
+                (Some(of), Some(at), Some(chain)) if of == id && step.is_none_or(|step| step == at) => {
+                    Ok((at, Some(chain.to_owned())))
+                }
                 (Some(of), Some(_), _) if of != id => Err(wrong("the cursor is of another session")),
                 _ => Err(wrong("this is no cursor")),
             }

@@ -13,6 +13,8 @@ use tokio::sync::broadcast::error::RecvError;
 
 type One = Result<Event, Infallible>;
 
+/// A stream of these cannot fail; the type of streams asks for a result.
+#[expect(clippy::unnecessary_wraps, reason = "the items of a stream of events are results")]
 fn event(kind: &str, id: Option<u64>, data: &Value) -> One {
     let event = Event::default().event(kind).data(data.to_string());
     Ok(id.map_or(event.clone(), |id| event.id(id.to_string())))

@@ -31,6 +31,11 @@ impl Job {
         self.lock()["status"].as_str().unwrap_or("queued").to_owned()
     }
 
+    /// A file of this name in the job's folder.
+    fn within(&self, name: &str) -> String {
+        self.folder.join(name).to_string_lossy().into_owned()
+    }
+
     /// The job at a glance.
     pub(crate) fn info(&self) -> JobInfo {
         let state = self.lock().clone();
@@ -122,9 +127,11 @@ impl Jobs {
         let id = asked.id.unwrap_or_else(|| crate::session::drawn_id("j"));
         crate::session::check_id(&id)?;
         let spec = serde_json::to_value(&asked.plan).map_err(|e| Error::io("json", e.to_string()))?;
-        let record = Record { id: id.clone(), spec, state: json!({"status": "queued"}), created: crate::session::now() };
+        let record =
+            Record { id: id.clone(), spec, state: json!({"status": "queued"}), created: crate::session::now() };
         if self.shared.store.list(Table::Jobs)?.len() >= self.most {
-            return Err(Error::usage("session/limit", format!("there are {} jobs already", self.most)).hint("delete some that ended"));
+            return Err(Error::usage("session/limit", format!("there are {} jobs already", self.most))
+                .hint("delete some that ended"));
         }
         if self.shared.store.create(Table::Jobs, &record)? {
             let job = self.enter(record);
@@ -132,9 +139,9 @@ impl Jobs {
             return Ok((job, true));
         }
         let known = self.shared.store.get(Table::Jobs, &id)?.filter(|known| known.spec == record.spec);
-        known.map(|known| (self.enter(known), false)).ok_or_else(|| {
-            Error::usage("job/exists", format!("there is another job '{id}'")).hint("take another name")
-        })
+        known
+            .map(|known| (self.enter(known), false))
+            .ok_or_else(|| Error::usage("job/exists", format!("there is another job '{id}'")).hint("take another name"))
     }
 
     /// A job by name.
@@ -190,10 +197,14 @@ fn check(plan: &Plan) -> Result<()> {
         return wrong("plan/no-select", "the plan has nothing to do", "add plan.select with use and budget");
     }
     if plan.train.is_some() || plan.online.is_some() {
-        return wrong("job/kind", "a job chooses rows; training runs on the command line", "leave out 'train' and 'online'");
+        return wrong(
+            "job/kind",
+            "a job chooses rows; training runs on the command line",
+            "leave out 'train' and 'online'",
+        );
     }
-    let plain = !path.contains(['/', '\\', ':']) && !path.starts_with('.') && path.len() <= 128;
-    if !plain {
+    let named = !path.contains(['/', '\\', ':']) && !path.starts_with('.') && path.len() <= 128;
+    if !named {
         return wrong("output/place", "the output of a job is a plain file name", "such as picks.parquet");
     }
     if plan.output.report.as_ref().is_some_and(|report| report.contains(['/', '\\', ':']) || report.starts_with('.')) {
@@ -220,7 +231,9 @@ fn run(job: &Job, shared: &Shared) {
     let finished = crate::session::now();
     let state = match done {
         Ok(result) => json!({"status": "done", "started": started, "finished": finished, "result": result}),
-        Err(error) if error.code() == "cancelled" => json!({"status": "cancelled", "started": started, "finished": finished}),
+        Err(error) if error.code() == "cancelled" => {
+            json!({"status": "cancelled", "started": started, "finished": finished})
+        }
         Err(error) => {
             json!({"status": "failed", "started": started, "finished": finished, "error": Problem::from(&error)})
         }
@@ -233,18 +246,18 @@ fn work(job: &Job, shared: &Shared) -> Result<Value> {
         .map_err(|e| Error::data("plan/invalid", format!("the plan as stored cannot be read: {e}")))?;
     std::fs::create_dir_all(&job.folder)?;
     let name = if plan.output.path.is_empty() { "picks.parquet".to_owned() } else { plan.output.path.clone() };
-    let inside = |name: &str| job.folder.join(name).to_string_lossy().into_owned();
-    plan.output.path = inside(&name);
+    plan.output.path = job.within(&name);
     plan.output.overwrite = true;
-    plan.output.report = plan.output.report.as_deref().map(inside);
+    plan.output.report = plan.output.report.map(|report| job.within(&report));
     let host = Host {
         progress: job.progress.clone(),
         cancel: job.cancel.clone(),
         scratch: job.folder.join("scratch"),
         ..shared.host.clone()
     };
-    let broke = || Error::io("job/broke", "the job broke off").hint("this is a defect; the server's log has more");
-    let manifest = curate_api::guarded(|| curate_api::select(&plan, &host)).ok_or_else(broke)??;
+    let manifest = curate_api::guarded(|| curate_api::select(&plan, &host)).ok_or_else(|| {
+        Error::io("job/broke", "the job broke off").hint("this is a defect; the server's log has more")
+    })??;
     // Spooled input is of no use any more.
     let _ = std::fs::remove_dir_all(job.folder.join("scratch"));
     let bytes = std::fs::metadata(Path::new(&plan.output.path)).map_or(0, |found| found.len());

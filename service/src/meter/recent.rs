@@ -99,9 +99,9 @@ mod tests {
         let recent = Recent::default();
         recent.add(MS, MS);
         assert!(recent.look(Duration::from_secs(59)).per_sec > 0.0);
-        assert_eq!(recent.look(Duration::from_secs(60)), Lately::default());
-        recent.add(Duration::from_secs(60), Duration::ZERO);
-        recent.add(Duration::from_secs(60), Duration::from_secs(100_000));
+        assert_eq!(recent.look(Duration::from_mins(1)), Lately::default());
+        recent.add(Duration::from_mins(1), Duration::ZERO);
+        recent.add(Duration::from_mins(1), Duration::from_millis(100_000_001));
         assert!(recent.look(Duration::from_secs(61)).p99_ms > 1e5);
     }
 }

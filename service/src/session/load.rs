@@ -1,8 +1,8 @@
 //! Making a session ready: its rows, its method, and the calls of its journal done again.
 
 use super::machine::{Ground, Machine, Step};
+use super::one::{Session, machine};
 use super::served::Served;
-use super::session::{Session, machine};
 use super::signals::Fed;
 use crate::store::{Event, Kind};
 use curate_api::serving::{Candidates, Corpus, RowRenderer, candidates, prepare_corpus};
@@ -30,6 +30,8 @@ pub(crate) struct Ready {
     /// The machine may know less, or more, than the journal.
     pub(super) stale: bool,
     pub(super) state_bytes: u64,
+    /// Whether a step was handed out since the machine was last looked at for keeping.
+    pub(super) snapshot_due: bool,
     pub(super) first_chain: String,
 }
 
@@ -51,12 +53,13 @@ pub(super) fn load(session: &Session) -> Result<Ready> {
         return Err(Error::usage("input/missing", "the plan names no input, and its method needs one")
             .hint("add plan.input.paths, or take a method that chooses among candidates the trainer brings"));
     }
-    machine = super::session::machine(&ground)?;
+    machine = super::one::machine(&ground)?;
     check_ranks(&machine, spec.ranks)?;
     let place = (spec.tokenizer.as_deref(), spec.max_length);
     let open = |corpus: &Arc<Corpus>| RowRenderer::open(spec.render, &spec.columns, place, corpus, &host);
     let renderer = ground.corpus.as_ref().map(open).transpose()?;
-    let name = spec.plan.online.as_ref().map(|o| o.name.clone()).or_else(|| spec.plan.select.as_ref().map(|s| s.name.clone()));
+    let name =
+        spec.plan.online.as_ref().map(|o| o.name.clone()).or_else(|| spec.plan.select.as_ref().map(|s| s.name.clone()));
     let mut ready = Ready {
         first_chain: machine.chain().to_owned(),
         ground,
@@ -69,6 +72,7 @@ pub(super) fn load(session: &Session) -> Result<Ready> {
         rendered: BTreeMap::new(),
         stale: false,
         state_bytes: 0,
+        snapshot_due: false,
     };
     ready.reload(session)?;
     Ok(ready)

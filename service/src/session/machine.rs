@@ -103,7 +103,8 @@ struct Head {
 impl Machine {
     /// A machine before its first call.
     pub(crate) fn new(ground: Ground, method: Option<Box<dyn OnlineSelector>>) -> Self {
-        let chain = blake3::hash(json!([ground.spec.plan, ground.spec.batch]).to_string().as_bytes()).to_hex()[..16].into();
+        let chain =
+            blake3::hash(json!([ground.spec.plan, ground.spec.batch]).to_string().as_bytes()).to_hex()[..16].into();
         let (open, tallies) = (BTreeMap::new(), BTreeMap::new());
         Self { ground, method, proposed: 0, observed: 0, open, tallies, paused: false, steered: BTreeSet::new(), chain }
     }
@@ -191,7 +192,11 @@ impl Machine {
         };
         let Some(method) = &mut self.method else { return Ok(None) };
         let ctx = self.ground.ctx.labelled(&format!("step {step}"));
-        let chosen = method.propose(&pool, rows.min(pool.rows()), &ctx)?;
+        let chosen = match method.propose(&pool, rows.min(pool.rows()), &ctx) {
+            // A method that draws no row twice has come to the end of the rows.
+            Err(error) if error.code() == "candidates/drawn" && brought.is_none() => return Ok(None),
+            chosen => chosen?,
+        };
         let figures = figures(&pool, &chosen.rows())?;
         Ok(Some((epoch, chosen.picks, figures)))
     }
@@ -201,7 +206,8 @@ impl Machine {
         let Some(candidates) = &self.ground.candidates else { return Ok(None) };
         let n = candidates.pool.rows() as u64;
         let rows = self.step_rows() as u64;
-        let each = self.ground.spec.candidates.map_or(if candidates.asked.is_empty() { n } else { 8 * rows }, |c| c as u64);
+        let each =
+            self.ground.spec.candidates.map_or(if candidates.asked.is_empty() { n } else { 8 * rows }, |c| c as u64);
         let each = each.max(rows);
         let epoch_end = |epoch: u64| self.ground.spec.epochs.is_some_and(|epochs| epoch >= epochs);
         if each >= n {
@@ -246,16 +252,16 @@ impl Machine {
         if let Some(place) = open.fed.get_mut(rank as usize) {
             *place = Some(fed);
         }
-        if self.ground.spec.lag == 0 && step == self.proposed {
-            if let Err(error) = self.take_in(step + 1) {
-                if let Some(place) = self.open.get_mut(&step).and_then(|open| open.fed.get_mut(rank as usize)) {
-                    *place = None;
-                }
-                return Err(error);
+        let at_once = self.ground.spec.lag == 0 && step == self.proposed;
+        if at_once && let Err(error) = self.take_in(step + 1) {
+            if let Some(place) = self.open.get_mut(&step).and_then(|open| open.fed.get_mut(rank as usize)) {
+                *place = None;
             }
+            return Err(error);
         }
         if !self.wants_feedback() {
-            let passed = (self.observed + 1..=self.proposed).take_while(|s| self.open.get(s).is_none_or(Step::complete));
+            let passed =
+                (self.observed + 1..=self.proposed).take_while(|s| self.open.get(s).is_none_or(Step::complete));
             self.observed = passed.last().unwrap_or(self.observed);
         }
         for (group, signal) in signals {
@@ -333,9 +339,11 @@ impl Machine {
 
     /// Go on from [`Machine::pack`].
     pub(crate) fn unpack(&mut self, packed: &[u8]) -> Result<()> {
-        let broken = |what: &str| Error::data("session/broken", format!("the snapshot of the session cannot be read: {what}"));
+        let broken =
+            |what: &str| Error::data("session/broken", format!("the snapshot of the session cannot be read: {what}"));
         let (len, rest) = packed.split_first_chunk::<8>().ok_or_else(|| broken("it is too short"))?;
-        let (head, state) = rest.split_at_checked(u64::from_le_bytes(*len) as usize).ok_or_else(|| broken("it is cut off"))?;
+        let (head, state) =
+            rest.split_at_checked(u64::from_le_bytes(*len) as usize).ok_or_else(|| broken("it is cut off"))?;
         let head: Head = serde_json::from_slice(head).map_err(|e| broken(&e.to_string()))?;
         let mut open = BTreeMap::new();
         for (number, said, fed) in head.steps {
@@ -418,6 +426,7 @@ fn hex(bytes: &[u8]) -> String {
 
 fn unhex(text: &str) -> Result<Vec<u8>> {
     let digits = |at: usize| text.get(at..at + 2).and_then(|two| u8::from_str_radix(two, 16).ok());
-    let byte = |at: usize| digits(at).ok_or_else(|| Error::data("session/broken", "the snapshot holds damaged signals"));
+    let byte =
+        |at: usize| digits(at).ok_or_else(|| Error::data("session/broken", "the snapshot holds damaged signals"));
     (0..text.len()).step_by(2).map(byte).collect()
 }

@@ -1,7 +1,7 @@
 //! All sessions of a server: made, found, resumed after a restart, removed.
 
 use super::look::Looks;
-use super::session::{Session, now};
+use super::one::{Session, now};
 use crate::store::{Record, Store, Table};
 use crate::wire::SessionSpec;
 use curate_api::serving::Corpus;
@@ -25,7 +25,14 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(store: Arc<dyn Store>, corpora: PathBuf, host: Host) -> Arc<Self> {
-        Arc::new(Self { store, corpora, host, looks: Looks::default(), known: Mutex::default(), read_only: AtomicBool::new(false) })
+        Arc::new(Self {
+            store,
+            corpora,
+            host,
+            looks: Looks::default(),
+            known: Mutex::default(),
+            read_only: AtomicBool::new(false),
+        })
     }
 
     /// Whether the store could take nothing in the last time.
@@ -136,7 +143,10 @@ impl Sessions {
         }
         let session = Session::new(record.id.clone(), record.created, spec, self.shared.clone());
         let working = session.clone();
-        std::thread::Builder::new().name(format!("open {}", record.id)).spawn(move || working.open()).map_err(Error::from)?;
+        std::thread::Builder::new()
+            .name(format!("open {}", record.id))
+            .spawn(move || working.open())
+            .map_err(Error::from)?;
         open.insert(record.id, session.clone());
         Ok(session)
     }
@@ -171,7 +181,11 @@ impl Sessions {
     /// # Errors
     /// `session/unknown`, `store/*`.
     pub(crate) fn remove(&self, id: &str) -> Result<()> {
-        let key = self.shared.store.get(Table::Sessions, id)?.and_then(|record| record.state["corpus"].as_str().map(str::to_owned));
+        let key = self
+            .shared
+            .store
+            .get(Table::Sessions, id)?
+            .and_then(|record| record.state["corpus"].as_str().map(str::to_owned));
         if !self.shared.store.remove(Table::Sessions, id)? {
             return Err(unknown(id));
         }
@@ -197,14 +211,19 @@ fn check(spec: &SessionSpec) -> Result<()> {
     match (&spec.plan.select, &spec.plan.online) {
         (None, None) => wrong("the plan says neither what to choose nor how", "add plan.select or plan.online"),
         (Some(_), Some(_)) => wrong("the plan has both 'select' and 'online'", "leave one of them out"),
-        _ if spec.batch == 0 || spec.ranks == 0 => wrong("'batch' and 'ranks' are at least 1", "leave them out, or raise them"),
-        _ if spec.batch.saturating_mul(spec.ranks as usize) > 1 << 20 => wrong("a step has too many rows", "lower 'batch'"),
+        _ if spec.batch == 0 || spec.ranks == 0 => {
+            wrong("'batch' and 'ranks' are at least 1", "leave them out, or raise them")
+        }
+        _ if spec.batch.saturating_mul(spec.ranks as usize) > 1 << 20 => {
+            wrong("a step has too many rows", "lower 'batch'")
+        }
         _ if spec.lag > 1024 => wrong("'lag' is at most 1024", "lower it"),
         _ if spec.epochs == Some(0) => wrong("'epochs' is at least 1", "leave it out for a stream without end"),
         _ if spec.candidates == Some(0) => wrong("'candidates' is at least 1", "leave it out"),
-        (_, Some(online)) if online.rounds.is_some() || online.restart => {
-            wrong("rounds belong to the bundled trainer", "leave out 'rounds' and 'restart': every step of a session is a round")
-        }
+        (_, Some(online)) if online.rounds.is_some() || online.restart => wrong(
+            "rounds belong to the bundled trainer",
+            "leave out 'rounds' and 'restart': every step of a session is a round",
+        ),
         _ => Ok(()),
     }
 }

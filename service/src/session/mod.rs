@@ -4,10 +4,10 @@ mod load;
 mod look;
 mod machine;
 mod manager;
+mod one;
 mod order;
 mod points;
 mod served;
-mod session;
 mod signals;
 mod state;
 #[cfg(test)]
@@ -15,6 +15,6 @@ mod tests;
 mod weights;
 
 pub(crate) use manager::{Sessions, Shared, check_id, drawn_id};
+pub(crate) use one::{Session, Told, now};
 pub(crate) use served::{Served, json_rows};
-pub(crate) use session::{Session, Told, now};
 pub(crate) use signals::{Fed, from_arrow, from_json};

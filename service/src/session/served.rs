@@ -29,7 +29,10 @@ pub(crate) struct Served {
 /// Rows of a corpus as the session wants them.
 pub(crate) fn rendered(corpus: &Corpus, renderer: &RowRenderer, rows: &[u64]) -> Result<RecordBatch> {
     let place = |row: &u64| {
-        corpus.position(*row).map(|at| at as u64).ok_or_else(|| Error::usage("row/unknown", format!("there is no row {row}")))
+        corpus
+            .position(*row)
+            .map(|at| at as u64)
+            .ok_or_else(|| Error::usage("row/unknown", format!("there is no row {row}")))
     };
     let batch = corpus.rows.read(&rows.iter().map(place).collect::<Result<Vec<u64>>>()?)?;
     let (fields, columns): (Vec<_>, Vec<_>) = renderer.render(&batch)?.into_iter().unzip();

@@ -1,7 +1,9 @@
 //! Rows with signals on their way in: from JSON or Arrow to one shape, checked; and back to bytes that are the same for the same content.
 
 use crate::wire::Signals;
-use arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray, Float32Array, Float64Array, RecordBatch, UInt64Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, FixedSizeListArray, Float32Array, Float64Array, RecordBatch, UInt64Array,
+};
 use arrow::compute::{cast, concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, UInt64Type};
 use arrow::ipc::writer::StreamWriter;
@@ -47,7 +49,8 @@ impl Fed {
 }
 
 fn wrong(code: &'static str, what: impl Into<String>) -> Error {
-    Error::usage(code, what).hint("send {\"rows\": [..], \"signals\": {\"loss\": [..]}}: one number, or one list, a row")
+    Error::usage(code, what)
+        .hint("send {\"rows\": [..], \"signals\": {\"loss\": [..]}}: one number, or one list, a row")
 }
 
 /// From JSON.
@@ -76,7 +79,8 @@ pub(crate) fn from_arrow(bytes: &[u8]) -> Result<Fed> {
 }
 
 fn too_many(rows: usize) -> Error {
-    Error::usage("body/too-large", format!("{rows} rows in one body, and at most {MOST_ROWS} are taken")).hint("send fewer rows a call")
+    Error::usage("body/too-large", format!("{rows} rows in one body, and at most {MOST_ROWS} are taken"))
+        .hint("send fewer rows a call")
 }
 
 fn build(rows: Vec<u64>, columns: BTreeMap<String, ArrayRef>) -> Result<Fed> {
@@ -95,7 +99,8 @@ fn build(rows: Vec<u64>, columns: BTreeMap<String, ArrayRef>) -> Result<Fed> {
         }
     }
     columns.iter().try_for_each(|(name, values)| finite(name, values, &rows))?;
-    let field = |(name, values): (&String, &ArrayRef)| Field::new(format!("signal.{name}"), values.data_type().clone(), true);
+    let field =
+        |(name, values): (&String, &ArrayRef)| Field::new(format!("signal.{name}"), values.data_type().clone(), true);
     let schema = Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()));
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.len()));
     let signals = RecordBatch::try_new_with_options(schema, columns.into_values().collect(), &options)?;
@@ -104,15 +109,12 @@ fn build(rows: Vec<u64>, columns: BTreeMap<String, ArrayRef>) -> Result<Fed> {
 
 /// A signal that is no number would stay in a method's memory for ever.
 fn finite(name: &str, values: &ArrayRef, rows: &[u64]) -> Result<()> {
-    let wrong_at = match values.data_type() {
-        DataType::Float64 => {
-            values.as_primitive::<arrow::datatypes::Float64Type>().values().iter().position(|x| !x.is_finite())
-        }
-        _ => {
-            let list = values.as_fixed_size_list();
-            let flat = list.values().as_primitive::<arrow::datatypes::Float32Type>();
-            flat.values().iter().position(|x| !x.is_finite()).map(|at| at / list.value_length() as usize)
-        }
+    let wrong_at = if values.data_type() == &DataType::Float64 {
+        values.as_primitive::<arrow::datatypes::Float64Type>().values().iter().position(|x| !x.is_finite())
+    } else {
+        let list = values.as_fixed_size_list();
+        let flat = list.values().as_primitive::<arrow::datatypes::Float32Type>();
+        flat.values().iter().position(|x| !x.is_finite()).map(|at| at / list.value_length() as usize)
     };
     wrong_at.map_or(Ok(()), |at| {
         Err(Error::data("signal/not-finite", format!("'{name}' of row {} is not a finite number", rows[at]))
@@ -124,7 +126,8 @@ fn finite(name: &str, values: &ArrayRef, rows: &[u64]) -> Result<()> {
 /// A column of numbers, or of lists of numbers of one length.
 fn column(name: &str, values: &[Value]) -> Result<ArrayRef> {
     let at = |row: usize, what: &str| {
-        wrong("signal/not-a-number", format!("'{name}', entry {row}: {what}")).at(Location::default().row(row as u64).column(name))
+        wrong("signal/not-a-number", format!("'{name}', entry {row}: {what}"))
+            .at(Location::default().row(row as u64).column(name))
     };
     if values.first().is_some_and(Value::is_array) {
         let dim = values[0].as_array().map_or(0, Vec::len);
@@ -152,7 +155,8 @@ fn vectors(flat: Vec<f32>, dim: usize) -> Result<ArrayRef> {
 /// Arrow columns in the same shape as those from JSON.
 fn numeric(name: &str, values: &ArrayRef) -> Result<ArrayRef> {
     let not = || {
-        wrong("signal/not-a-number", format!("'{name}' holds {}, not numbers", values.data_type())).at(Location::default().column(name))
+        wrong("signal/not-a-number", format!("'{name}' holds {}, not numbers", values.data_type()))
+            .at(Location::default().column(name))
     };
     if values.null_count() > 0 {
         return Err(wrong("signal/not-a-number", format!("'{name}' has gaps")).at(Location::default().column(name)));
@@ -171,7 +175,11 @@ fn numeric(name: &str, values: &ArrayRef) -> Result<ArrayRef> {
             let even = (0..list.len()).all(|at| list.value_length(at) as usize == dim);
             let inner = list.values().slice(list.value_offsets()[0] as usize, list.len() * dim * usize::from(even));
             let inner = cast(&inner, &DataType::Float32).map_err(|_| not())?;
-            if even && dim > 0 { vectors(inner.as_primitive::<arrow::datatypes::Float32Type>().values().to_vec(), dim) } else { Err(not()) }
+            if even && dim > 0 {
+                vectors(inner.as_primitive::<arrow::datatypes::Float32Type>().values().to_vec(), dim)
+            } else {
+                Err(not())
+            }
         }
         kind if kind.is_numeric() => Ok(cast(values, &DataType::Float64)?),
         _ => Err(not()),
@@ -230,7 +238,10 @@ pub(crate) fn means(fed: &Fed) -> BTreeMap<String, f64> {
 /// Mean of the leading signal for each group: the loss, else the reward, else successes, else the first there is.
 pub(crate) fn by_group(fed: &Fed, picks: &[Pick]) -> BTreeMap<u32, f64> {
     let leading = ["loss", "reward", "successes"].iter().map(|name| format!("signal.{name}"));
-    let column = leading.into_iter().find_map(|name| fed.signals.column_by_name(&name)).or_else(|| fed.signals.columns().first());
+    let column = leading
+        .into_iter()
+        .find_map(|name| fed.signals.column_by_name(&name))
+        .or_else(|| fed.signals.columns().first());
     let Some(values) = column.and_then(|values| values.as_primitive_opt::<arrow::datatypes::Float64Type>()) else {
         return BTreeMap::new();
     };

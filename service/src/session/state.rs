@@ -1,6 +1,6 @@
 //! What people see of a session.
 
-use super::session::{Session, Stage};
+use super::one::{Session, Stage};
 use crate::wire::{NeedsInfo, ProgressInfo, SessionInfo};
 use arrow::array::AsArray;
 use arrow::datatypes::Float64Type;
@@ -43,9 +43,21 @@ impl Session {
         info
     }
 
+    /// What the method wants, before anybody knows which of it the input has.
+    fn needs(&self) -> NeedsInfo {
+        let names = |columns: Vec<Column>| columns.iter().map(|c| c.as_str().to_owned()).collect();
+        let method =
+            self.spec.plan.online.as_ref().and_then(|_| curate_api::serving::online_method(&self.spec.plan).ok());
+        let needs = method.map(|method| method.needs()).unwrap_or_default();
+        NeedsInfo { before: names(needs.before), after: names(needs.after) }
+    }
+
     fn fill(&self, info: &mut SessionInfo) {
         match &*self.lock() {
-            Stage::Preparing => info.progress = Some(ProgressInfo::from(&self.progress.snapshot())),
+            Stage::Preparing => {
+                info.progress = Some(ProgressInfo::from(&self.progress.snapshot()));
+                info.needs = self.needs();
+            }
             Stage::Failed(problem) => (info.status, info.error) = ("failed", Some(problem.as_ref().clone())),
             Stage::Ready(ready) => {
                 let names = |columns: Vec<Column>| columns.iter().map(|c| c.as_str().to_owned()).collect();
@@ -84,7 +96,9 @@ impl Session {
             };
             let groups: Vec<Value> = names.into_iter().map(group).collect();
             let state = ready.machine.method().map(curate_api::OnlineSelector::state);
-            let posterior = state.as_ref().and_then(|state| posterior(state, ready.ground.corpus.as_ref().map_or(0, |c| c.ids.len())));
+            let posterior = state
+                .as_ref()
+                .and_then(|state| posterior(state, ready.ground.corpus.as_ref().map_or(0, |c| c.ids.len())));
             let memory = state.as_ref().and_then(memory);
             Ok(json!({"step": ready.given, "observed": ready.machine.observed.min(ready.given), "groups": groups,
                 "posterior": posterior, "memory": memory}))
@@ -109,8 +123,11 @@ impl Session {
     pub(crate) fn offer(&self, step: u64) -> Result<Value> {
         self.with(|ready| {
             if step != ready.given + 1 {
-                return Err(curate_api::Error::usage("step/out-of-order", format!("the next step is {}", ready.given + 1))
-                    .hint("candidates are offered for the next step alone"));
+                return Err(curate_api::Error::usage(
+                    "step/out-of-order",
+                    format!("the next step is {}", ready.given + 1),
+                )
+                .hint("candidates are offered for the next step alone"));
             }
             let rows = ready.offered(step)?;
             let data = ready.ground.corpus.as_deref().zip(ready.renderer.as_ref());
@@ -147,7 +164,8 @@ impl Session {
     /// `store/*`.
     pub(crate) fn journal(&self, after: u64, limit: usize) -> Result<Vec<Value>> {
         let events = self.shared.store.events(&self.id, after, limit)?;
-        let rows = |head: &Value| head["picks"].as_array().map(|all| all.iter().map(|p| p[0].clone()).collect::<Vec<_>>());
+        let rows =
+            |head: &Value| head["picks"].as_array().map(|all| all.iter().map(|p| p[0].clone()).collect::<Vec<_>>());
         let line = |(n, event): (u64, crate::store::Event)| {
             json!({"n": n, "at": event.at, "kind": event.kind, "step": event.step, "rank": event.rank, "digest": event.digest,
                 "rows": rows(&event.head), "head": if event.head["picks"].is_null() { event.head.clone() } else { Value::Null }})
@@ -170,7 +188,9 @@ fn posterior(state: &State, rows: usize) -> Option<Value> {
     }
     let tried = alpha.len();
     let expected = (tried > 0).then(|| informative / tried as f64);
-    Some(json!({"prompts": rows.max(tried), "tried": tried, "mean_histogram": histogram, "informative_expected": expected}))
+    Some(
+        json!({"prompts": rows.max(tried), "tried": tried, "mean_histogram": histogram, "informative_expected": expected}),
+    )
 }
 
 /// What `uds` remembers.

@@ -1,7 +1,7 @@
 //! Sessions as a trainer meets them, without the network: repeated calls, restarts, several ranks, going back.
 
 use super::manager::{Sessions, Shared};
-use super::session::Session;
+use super::one::Session;
 use super::signals::{Fed, from_json};
 use crate::store::{Store, StoreOptions, open};
 use crate::wire::{SessionSpec, Signals};
@@ -46,7 +46,7 @@ impl Server {
 fn ready(session: Arc<Session>) -> Arc<Session> {
     let start = Instant::now();
     while session.info().status == "preparing" {
-        assert!(start.elapsed() < Duration::from_secs(60), "the session is never ready");
+        assert!(start.elapsed() < Duration::from_mins(1), "the session is never ready");
         std::thread::sleep(Duration::from_millis(5));
     }
     session
@@ -89,7 +89,10 @@ fn a_streamed_choice_passes_every_row_once_an_epoch() {
     assert_eq!((session.info().kind, session.info().rows), ("stream", 20));
     let mut epochs = [Vec::new(), Vec::new()];
     for step in 1..=8 {
-        let both: Vec<Vec<u64>> = (0..2).map(|rank| session.propose(step, rank, None).unwrap()).map(|b| b.picks.iter().map(|p| p.row).collect()).collect();
+        let both: Vec<Vec<u64>> = (0..2)
+            .map(|rank| session.propose(step, rank, None).unwrap())
+            .map(|b| b.picks.iter().map(|p| p.row).collect())
+            .collect();
         assert_eq!(both[0].len(), both[1].len(), "ranks have as many rows each");
         let epoch = session.propose(step, 0, None).unwrap().epoch as usize;
         epochs[epoch].extend(both.concat());
@@ -127,7 +130,11 @@ fn a_call_again_is_answered_again_and_another_is_refused() {
     assert_eq!(code(session.feedback(1, 0, &fed(&first, "loss", |_| 1.0))), "signal/missing");
     let wrong = |s: i64, t: i64| {
         let one = |n| first.iter().map(|_| json!(n)).collect::<Vec<Value>>();
-        from_json(&Signals { rows: first.clone(), signals: [("successes".into(), one(s)), ("trials".into(), one(t))].into() }).unwrap()
+        from_json(&Signals {
+            rows: first.clone(),
+            signals: [("successes".into(), one(s)), ("trials".into(), one(t))].into(),
+        })
+        .unwrap()
     };
     assert_ne!(code(session.feedback(1, 0, &wrong(9, 8))), "ok");
     let done = session.feedback(1, 0, &tried(&first, 1)).unwrap();
@@ -230,8 +237,9 @@ fn several_ranks_are_heard_in_one_order() {
         let session = server.make(&spec(id));
         let mut all = Vec::new();
         for step in 1..=12 {
-            let rows: Vec<Vec<u64>> =
-                (0..3).map(|rank| session.propose(step, rank, None).unwrap().picks.iter().map(|p| p.row).collect()).collect();
+            let rows: Vec<Vec<u64>> = (0..3)
+                .map(|rank| session.propose(step, rank, None).unwrap().picks.iter().map(|p| p.row).collect())
+                .collect();
             for rank in order {
                 assert_eq!(code(session.propose(step + 1, 0, None)), "step/not-yet");
                 session.feedback(step, rank, &tried(&rows[rank as usize], step)).unwrap();
@@ -259,7 +267,8 @@ fn candidates_come_with_the_call_where_nobody_else_knows_them() {
         let rows: Vec<u64> = (0..8).map(|i| step * 8 + 7 - i).collect();
         let norm = rows.iter().map(|row| json!((row * 37 % 11) as f64)).collect();
         let sketch = rows.iter().map(|row| json!([(row % 3) as f64, (row % 5) as f64])).collect();
-        from_json(&Signals { rows, signals: [("nuclear_norm".to_owned(), norm), ("sketch".to_owned(), sketch)].into() }).unwrap()
+        from_json(&Signals { rows, signals: [("nuclear_norm".to_owned(), norm), ("sketch".to_owned(), sketch)].into() })
+            .unwrap()
     };
     let rows = |step| -> Vec<u64> {
         session.propose(step, 0, Some(&offer(step))).unwrap().picks.iter().map(|pick| pick.row).collect()
@@ -271,8 +280,7 @@ fn candidates_come_with_the_call_where_nobody_else_knows_them() {
     drop(server);
     let server = Server::start(folder.path());
     let session = server.get("u");
-    let served = session.propose(6, 0, Some(&offer(6))).unwrap();
-    assert_eq!(served.picks.len(), 2);
+    assert_eq!(session.propose(6, 0, Some(&offer(6))).unwrap().picks.len(), 2);
     assert_eq!(session.state().unwrap()["memory"]["held"], json!(12));
 }
 
@@ -286,14 +294,15 @@ fn a_weight_changed_by_hand_moves_the_draw() {
     let session = server.make(&spec);
     assert_eq!(code(session.steer(0, 2.0, None)), "group/unknown", "there are no clusters before the first batch");
     let step = |number: u64| {
-        let served = session.propose(number, 0, None).unwrap();
-        let rows: Vec<u64> = served.picks.iter().map(|p| p.row).collect();
+        let given = session.propose(number, 0, None).unwrap();
+        let rows: Vec<u64> = given.picks.iter().map(|p| p.row).collect();
         let needs = session.info().needs.after;
         let names: Vec<&str> = needs.iter().map(|need| need.trim_start_matches("signal.")).collect();
-        let signals = names.iter().map(|name| ((*name).to_owned(), rows.iter().map(|r| json!(1.0 + (r % 4) as f64)).collect()));
+        let signals =
+            names.iter().map(|name| ((*name).to_owned(), rows.iter().map(|r| json!(1.0 + (r % 4) as f64)).collect()));
         let signals = signals.collect();
         session.feedback(number, 0, &from_json(&Signals { rows, signals }).unwrap()).unwrap();
-        served.picks.iter().map(|pick| pick.group).collect::<Vec<_>>()
+        given.picks.iter().map(|pick| pick.group).collect::<Vec<_>>()
     };
     step(1);
     let before = session.state().unwrap();

@@ -29,13 +29,16 @@ pub(crate) fn weights(state: &State) -> BTreeMap<u32, f64> {
 /// The state with the weight of a cluster multiplied, and all weights brought back to their sum.
 pub(crate) fn steered(mut state: State, group: u32, factor: f64) -> Result<State> {
     if !(factor.is_finite() && (0.0..=1e6).contains(&factor)) {
-        return Err(Error::usage("steer/factor", format!("a weight cannot be multiplied by {factor}")).hint("0 to 1000000"));
+        return Err(
+            Error::usage("steer/factor", format!("a weight cannot be multiplied by {factor}")).hint("0 to 1000000")
+        );
     }
     let (_, table) = state.tables.iter_mut().find(|(name, _)| name == TABLE).ok_or_else(no_weights)?;
     let (clusters, weights) = read(table).ok_or_else(no_weights)?;
     let Some(place) = clusters.values().iter().position(|cluster| *cluster == group) else {
-        return Err(Error::usage("group/unknown", format!("there is no cluster {group}"))
-            .hint(if clusters.is_empty() { "the clusters are made with the first batch" } else { "see the session's state" }));
+        return Err(Error::usage("group/unknown", format!("there is no cluster {group}")).hint(
+            if clusters.is_empty() { "the clusters are made with the first batch" } else { "see the session's state" },
+        ));
     };
     let mut changed: Vec<f64> = weights.values().to_vec();
     let before: f64 = changed.iter().sum();

@@ -15,11 +15,13 @@ impl Places {
     /// # Errors
     /// `input/not-allowed`, `output/name`.
     pub fn check(&self, plan: &Plan) -> Result<()> {
-        let Plan { input, embed, score, model, filter: _, target, output, train, .. } = plan;
+        let Plan { input, embed, score, model, filter: _, target, output, train, online, .. } = plan;
         input.paths.iter().chain(target).try_for_each(|path| self.check_input(path))?;
         input.chat_template.iter().try_for_each(|path| self.check_file(path))?;
         self.check_embedder(&embed.name)?;
         model.iter().try_for_each(|name| self.check_model(name))?;
+        let reference = online.iter().filter_map(|online| online.reference.as_ref());
+        reference.into_iter().try_for_each(|name| self.check_model(name))?;
         score.iter().try_for_each(|scorer| self.check_scorer(scorer))?;
         [Some(&output.path), output.report.as_ref()].into_iter().flatten().try_for_each(|name| check_name(name))?;
         train.iter().try_for_each(|train| self.check_training(train))

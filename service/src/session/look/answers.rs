@@ -2,7 +2,7 @@
 
 use super::drawn::Drawn;
 use super::held;
-use crate::session::session::Session;
+use crate::session::one::Session;
 use curate_api::serving::{Corpus, Survey, score_histogram};
 use curate_api::{Error, Result};
 use serde::Serialize;
@@ -63,12 +63,16 @@ impl Session {
         let example = |&at: &usize| {
             let row = corpus.ids[at];
             let text = text_of(&self.row(row)?["data"]);
-            Ok(json!({"row": row, "text": text, "score": survey.score.get(at).copied().flatten(), "drawn": drawn.has(row)}))
+            Ok(
+                json!({"row": row, "text": text, "score": survey.score.get(at).copied().flatten(), "drawn": drawn.has(row)}),
+            )
         };
         let shown = shown(&corpus, &survey, &drawn, (kept.clone(), rest.clone()));
         let examples = shown.iter().map(example).collect::<Result<Vec<Value>>>()?;
-        Ok(json!({"group": group, "rows": own.rows, "drawn": kept.len(), "keywords": own.keywords, "examples": examples,
-            "scores": {"edges": edges, "kept": kept_counts, "rest": rest_counts}}))
+        Ok(
+            json!({"group": group, "rows": own.rows, "drawn": kept.len(), "keywords": own.keywords, "examples": examples,
+            "scores": {"edges": edges, "kept": kept_counts, "rest": rest_counts}}),
+        )
     }
 
     /// The state with the clusters in words, and what was done by hand. `begin` makes the words where there are none yet.
@@ -121,7 +125,9 @@ impl Session {
     pub(crate) fn history_in_groups(self: &Arc<Self>, after: u64, limit: usize) -> Result<Value> {
         let mut history = self.history(after, limit)?;
         let survey = self.shared.looks.ready(&self.look_name()).filter(|survey| !survey.methods_own);
-        let Some((survey, corpus)) = survey.zip(self.with(|ready| Ok(ready.ground.corpus.clone()))?) else { return Ok(history) };
+        let Some((survey, corpus)) = survey.zip(self.with(|ready| Ok(ready.ground.corpus.clone()))?) else {
+            return Ok(history);
+        };
         let drawn = self.drawn()?;
         let drawn = held(&drawn);
         let bare = |point: &&mut Value| point["groups"].as_object().is_some_and(serde_json::Map::is_empty);
@@ -130,7 +136,9 @@ impl Session {
             let mut counts: BTreeMap<u32, u64> = BTreeMap::new();
             let groups = rows.iter().filter_map(|row| survey.group.get(corpus.position(*row)?).copied().flatten());
             groups.for_each(|group| *counts.entry(group).or_default() += 1);
-            let one = |(group, drawn): (u32, u64)| (group.to_string(), json!({"drawn": drawn, "signal": null, "weight": null}));
+            let one = |(group, drawn): (u32, u64)| {
+                (group.to_string(), json!({"drawn": drawn, "signal": null, "weight": null}))
+            };
             point["groups"] = Value::Object(counts.into_iter().map(one).collect());
         }
         Ok(history)
@@ -162,7 +170,12 @@ fn columns<'a>(corpus: &Corpus, survey: &'a Survey, drawn: &Drawn) -> Columns<'a
 }
 
 /// Rows that show what a cluster is about: those drawn last, and the best of the others.
-fn shown(corpus: &Corpus, survey: &Survey, drawn: &Drawn, (mut kept, mut rest): (Vec<usize>, Vec<usize>)) -> Vec<usize> {
+fn shown(
+    corpus: &Corpus,
+    survey: &Survey,
+    drawn: &Drawn,
+    (mut kept, mut rest): (Vec<usize>, Vec<usize>),
+) -> Vec<usize> {
     let score = |at: usize| survey.score.get(at).copied().flatten().unwrap_or(f32::NEG_INFINITY);
     kept.sort_by_key(|&at| (std::cmp::Reverse(drawn.first(corpus.ids[at])), corpus.ids[at]));
     rest.sort_by(|&a, &b| score(b).total_cmp(&score(a)).then(corpus.ids[a].cmp(&corpus.ids[b])));
@@ -179,7 +192,8 @@ fn text_of(data: &Value) -> String {
         Value::String(text) => Some(format!("{name}: {text}")),
         other => Some(format!("{name}: {other}")),
     };
-    let text = data.as_object().map(|all| all.iter().filter_map(one).collect::<Vec<_>>().join("\n")).unwrap_or_default();
+    let text =
+        data.as_object().map(|all| all.iter().filter_map(one).collect::<Vec<_>>().join("\n")).unwrap_or_default();
     match text.char_indices().nth(CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,

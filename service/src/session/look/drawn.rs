@@ -53,7 +53,8 @@ impl Drawn {
                 self.steers.retain(|own| own.0 <= step);
             }
             Kind::Steer => {
-                let told = json!({"step": step, "group": event.head["group"], "factor": event.head["factor"], "at": event.at});
+                let told =
+                    json!({"step": step, "group": event.head["group"], "factor": event.head["factor"], "at": event.at});
                 self.steers.push((step, told));
             }
             Kind::Feedback | Kind::Pause | Kind::Resume => {}

@@ -4,7 +4,7 @@
 mod answers;
 mod drawn;
 
-use super::session::Session;
+use super::one::Session;
 use arrow::array::AsArray;
 use arrow::datatypes::Float32Type;
 use curate_api::serving::{Corpus, Groups, Survey, survey};

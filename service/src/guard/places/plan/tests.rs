@@ -160,6 +160,7 @@ fn targets_templates_and_training() {
             json!({"input": {"chat_template": path}}),
             json!({"train": {"model": "builtin", "eval": [path]}}),
             json!({"train": {"model": "builtin", "adapter": path}}),
+            json!({"online": {"use": "rho-loss", "reference": path}}),
             json!({"train": {"model": path}}),
             json!({"train": {"model": path, "from_scratch": true}}),
         ]
@@ -194,6 +195,7 @@ const PLACES: &[&str] = &[
     "target",
     "output.path",
     "output.report",
+    "online.reference",
     "train.model",
     "train.adapter",
     "train.out",

@@ -154,7 +154,13 @@ impl Session {
             .hint("ranks count from 0; create the session with as many as there are trainers"))
     }
 
-    fn try_propose(&self, ready: &mut Ready, step: u64, rank: u32, brought: Option<&Fed>) -> Result<Option<Arc<Served>>> {
+    fn try_propose(
+        &self,
+        ready: &mut Ready,
+        step: u64,
+        rank: u32,
+        brought: Option<&Fed>,
+    ) -> Result<Option<Arc<Served>>> {
         if step == 0 || step > ready.given + 1 {
             return Err(out_of_order(step, ready.given + 1));
         }
@@ -162,11 +168,12 @@ impl Session {
             return self.again(ready, step, rank, brought).map(Some);
         }
         if ready.machine.paused {
-            return Err(Error::usage("session/paused", "the session is paused").hint("resume it, then send the same call again"));
+            return Err(Error::usage("session/paused", "the session is paused")
+                .hint("resume it, then send the same call again"));
         }
         let made = match ready.ahead.take() {
             Some(made) => Next::Made(made),
-            None => ready.machine.next(self.brought(ready, brought)?.as_ref())?,
+            None => ready.machine.next(Self::brought(ready, brought)?.as_ref())?,
         };
         match made {
             Next::Made(made) => self.hand_out(ready, (step, rank), &made, brought),
@@ -176,16 +183,21 @@ impl Session {
     }
 
     /// Candidates that came with the call, joined with what the corpus knows of them.
-    fn brought(&self, ready: &Ready, brought: Option<&Fed>) -> Result<Option<Pool>> {
+    fn brought(ready: &Ready, brought: Option<&Fed>) -> Result<Option<Pool>> {
         match (brought, ready.machine.asks()) {
             (None, false) => Ok(None),
-            (Some(_), false) => Err(Error::usage("candidates/unasked", "the method takes no candidates from the trainer")
-                .hint("leave out 'candidates'")),
+            (Some(_), false) => {
+                Err(Error::usage("candidates/unasked", "the method takes no candidates from the trainer")
+                    .hint("leave out 'candidates'"))
+            }
             (None, true) => {
                 let needs = ready.machine.method().map(|method| method.needs().before).unwrap_or_default();
                 let names: Vec<&str> = needs.iter().map(curate_api::Column::as_str).collect();
                 Err(Error::usage("candidates/missing", "the method chooses among candidates that the trainer brings")
-                    .hint(format!("send \"candidates\": {{\"rows\": [..], \"signals\": ..}} with {}", names.join(", "))))
+                    .hint(format!(
+                        "send \"candidates\": {{\"rows\": [..], \"signals\": ..}} with {}",
+                        names.join(", ")
+                    )))
             }
             (Some(fed), true) => ready.joined(fed).map(Some),
         }
@@ -211,8 +223,8 @@ impl Session {
             return Ok(None);
         }
         ready.given = step;
+        ready.snapshot_due = true;
         self.tell("point", step, told);
-        self.snapshot(ready);
         Ok(Some(served))
     }
 
@@ -221,11 +233,11 @@ impl Session {
         let found = if brought.is_some() || !ready.machine.open.contains_key(&step) {
             let event = self.shared.store.find(&self.id, Kind::Propose, step, 0)?.map(|(_, event)| event);
             let event = event.ok_or_else(|| out_of_order(step, ready.given + 1))?;
-            if let Some(fed) = brought {
-                if fed.digest()? != event.digest {
-                    return Err(Error::usage("step/conflict", format!("step {step} was proposed with other candidates"))
-                        .hint("send what was sent first, or seek back to an earlier step"));
-                }
+            let other = brought.map(Fed::digest).transpose()?.is_some_and(|digest| digest != event.digest);
+            if other {
+                let what = format!("step {step} was proposed with other candidates");
+                return Err(Error::usage("step/conflict", what)
+                    .hint("send what was sent first, or seek back to an earlier step"));
             }
             let fed = vec![None; self.spec.ranks as usize];
             Step { fed, ..step_of(&event.head) }
@@ -266,10 +278,11 @@ impl Session {
         format!("{}:{step}:{chain}", self.id)
     }
 
-    /// Make the next batch ready, where that may be done already.
+    /// What can be done after the answer: keep the machine now and then, and make the next batch ready where that may be done already.
     pub(crate) fn prefetch(&self) {
         let Ok(mut stage) = self.stage.try_lock() else { return };
         let Stage::Ready(ready) = &mut *stage else { return };
+        self.snapshot(ready);
         if ready.stale || ready.machine.paused || ready.ahead.is_some() || ready.machine.asks() {
             return;
         }
@@ -301,8 +314,11 @@ impl Session {
 
     fn try_feedback(&self, ready: &mut Ready, step: u64, rank: u32, fed: &Fed) -> Result<Option<FeedbackDone>> {
         if step == 0 || step > ready.given {
-            return Err(Error::usage("step/out-of-order", format!("step {step} was not handed out: the last one is {}", ready.given))
-                .hint("send signals of steps that were proposed"));
+            return Err(Error::usage(
+                "step/out-of-order",
+                format!("step {step} was not handed out: the last one is {}", ready.given),
+            )
+            .hint("send signals of steps that were proposed"));
         }
         let digest = fed.digest()?;
         let found = self.known(ready, step, rank)?;
@@ -314,15 +330,19 @@ impl Session {
         match &found.1 {
             Some(before) if *before == digest => return Ok(Some(done(ready, true))),
             Some(_) => {
-                return Err(Error::usage("feedback/conflict", format!("other signals came for step {step}, rank {rank}"))
-                    .hint("a step is told once; seek back to tell it anew"));
+                return Err(Error::usage(
+                    "feedback/conflict",
+                    format!("other signals came for step {step}, rank {rank}"),
+                )
+                .hint("a step is told once; seek back to tell it anew"));
             }
-            None => self.check_rows(&found.0, rank, fed)?,
+            None => Self::check_rows(&found.0, rank, fed)?,
         }
         ready.check_signals(fed)?;
         ready.machine.feed(step, rank, fed.clone())?;
         let body = if fed.rows.is_empty() { Vec::new() } else { bytes_of(fed)? };
-        let event = Event { kind: Kind::Feedback, step, rank, digest, at: now(), head: json!({"rows": fed.rows.len()}), body };
+        let event =
+            Event { kind: Kind::Feedback, step, rank, digest, at: now(), head: json!({"rows": fed.rows.len()}), body };
         let mut told = found.0;
         if let Some(open) = ready.machine.open.get(&step) {
             told = open.clone();
@@ -350,7 +370,7 @@ impl Session {
         Ok((Step { fed: vec![None; self.spec.ranks as usize], ..step_of(&event.head) }, said))
     }
 
-    fn check_rows(&self, step: &Step, rank: u32, fed: &Fed) -> Result<()> {
+    fn check_rows(step: &Step, rank: u32, fed: &Fed) -> Result<()> {
         let own: std::collections::HashSet<u64> = step.of_rank(rank).iter().map(|pick| pick.row).collect();
         match fed.rows.iter().find(|row| !own.contains(row)) {
             None => Ok(()),
@@ -363,7 +383,8 @@ impl Session {
     /// Keep the machine, so that a restart begins here.
     fn snapshot(&self, ready: &mut Ready) {
         let steps = SNAPSHOT_STEPS.max(ready.state_bytes / SNAPSHOT_BYTES);
-        if ready.given % steps != 0 {
+        let whole = !ready.stale && ready.ahead.is_none();
+        if !whole || !std::mem::take(&mut ready.snapshot_due) || !ready.given.is_multiple_of(steps) {
             return;
         }
         // Without it a restart takes longer, nothing else.
@@ -392,7 +413,8 @@ impl Session {
                     return Err(unknown_place(step, ready.given));
                 }
             }
-            let event = Event { kind: Kind::Seek, step, at: now(), head: json!({"from": ready.given}), ..Event::default() };
+            let event =
+                Event { kind: Kind::Seek, step, at: now(), head: json!({"from": ready.given}), ..Event::default() };
             if self.append(ready, &event, &[])? {
                 ready.reload(self)?;
             }
@@ -431,7 +453,12 @@ impl Session {
             return Ok(());
         }
         let head = json!({"group": group, "factor": factor});
-        let event = Event { kind: Kind::Steer, digest: name.unwrap_or_default().to_owned(), head: head.clone(), ..Event::default() };
+        let event = Event {
+            kind: Kind::Steer,
+            digest: name.unwrap_or_default().to_owned(),
+            head: head.clone(),
+            ..Event::default()
+        };
         self.record(&event, |ready| {
             if ready.ahead.is_some() {
                 ready.reload(self)?;
