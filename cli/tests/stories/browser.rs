@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// How long a page may take to show what is waited for: machines that run tests are busy.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Flags that keep Chromium quiet, small and without a network of its own.
 const FLAGS: [&str; 9] = [

@@ -1,5 +1,7 @@
 //! Stories through the built binary: what a user types, and what must come of it.
 
+#![allow(clippy::cast_precision_loss)] // reason: rows and steps of stories are small numbers
+
 mod browser;
 mod compare;
 mod dashboard;

@@ -68,9 +68,8 @@ fn closed_after(stream: &mut TcpStream) -> f64 {
     let mut bytes = [0; 4096];
     loop {
         match stream.read(&mut bytes) {
-            Ok(0) => break,
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => panic!("still open"),
-            Err(_) => break,
+            Ok(0) | Err(_) => break,
             Ok(_) => {}
         }
     }
