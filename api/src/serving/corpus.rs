@@ -14,7 +14,7 @@ use arrow::datatypes::{DataType, Field, Float32Type, Schema, UInt32Type, UInt64T
 use curate_core::{Column, Ctx, Error, Location, OnlineSelector, Pick, Pool, Result, Selection};
 use curate_ingest::{Format, InputSpec, Layout, RowSink, Source, Written};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -342,13 +342,4 @@ pub(super) fn rows_of(plan: &Plan, corpus: &Corpus) -> Plan {
     let path = corpus.folder.join(FILE).to_string_lossy().into_owned();
     let input = InputSpec { paths: vec![path], format: corpus.meta.format, where_: None, ..plan.input.clone() };
     Plan { input, ..plan.clone() }
-}
-
-/// Figures of a corpus for people.
-impl CorpusMeta {
-    /// As JSON.
-    #[must_use]
-    pub fn words(&self) -> Value {
-        json!({"layout": self.layout, "input_rows": self.input_rows, "figures": self.figures})
-    }
 }
