@@ -30,7 +30,18 @@ export class CorpusMap {
     this.load();
   }
 
-  update() { /* dots stay as they were asked for; the button renews them */ }
+  /** Dots stay as they were asked for, and the button renews them; the clusters' words and colours may come later than the map. */
+  update() {
+    if (!this.points || this.by !== "group") return;
+    const told = this.told();
+    if (told === this.seen) return;
+    const held = this.legend.contains(document.activeElement) ? document.activeElement.dataset.key : null;
+    this.recolour();
+    if (held !== null) [...this.legend.querySelectorAll("button")].find((own) => own.dataset.key === held)?.focus();
+  }
+
+  /** What dots, legend and labels take from the session: names and colours of its clusters. */
+  told() { return JSON.stringify(this.run.groupsOf().map(({ group }) => [this.run.name(group), this.run.colour(group)])); }
 
   close() {
     this.stop.abort();
@@ -75,6 +86,7 @@ export class CorpusMap {
   /** Colour of every point, and the legend. */
   recolour() {
     if (!this.points) return;
+    this.seen = this.told();
     const { points, run } = this, grey = rgb(css("--cx")), colour = (name) => rgb(name.startsWith("--") ? css(name) : name);
     const palette = (n) => (n >= 0 && n < 8 ? colour(`--c${n}`) : grey);
     const scores = this.by === "score" ? middle(points.score) : null;

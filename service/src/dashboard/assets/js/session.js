@@ -22,12 +22,12 @@ export function session(id) {
     if (run.info && what !== "info") top();
     if (what === "info") { top(); if (run.info.status === "preparing") fill(place, preparing()); else if (run.info.status === "failed") fill(place, failed()); }
     if (!run.state || !["ready", "ended"].includes(run.info.status)) return;
-    if (!began) {
-      began = true;
+    // Clusters that are found for the map come after the first look.
+    if (!run.colours.size) {
       const size = (own) => own.weight ?? own.rows;
       run.assign([...run.groupsOf()].sort((a, b) => size(b) - size(a)).slice(0, 8).map((own) => own.group));
-      open();
     }
+    if (!began) { began = true; open(); }
     else if (what !== "info" || name === "details") view?.update(what);
   }
 
