@@ -1,6 +1,6 @@
 //! Everything a handler can reach.
 
-use crate::guard::Places;
+use crate::guard::{Places, Stopping};
 use crate::jobs::Jobs;
 use crate::load::Load;
 use crate::meter::Meter;
@@ -18,6 +18,8 @@ pub(crate) struct App {
     pub(crate) meter: Arc<Meter>,
     pub(crate) load: Load,
     pub(crate) started: Instant,
+    /// Heard by calls that wait and by streams of news.
+    pub(crate) stopping: Stopping,
     /// Most rows in a body.
     pub(crate) most_rows: usize,
 }

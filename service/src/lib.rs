@@ -34,7 +34,7 @@ use crate::guard::{Door, Guard, Hosts, Keyring, Places, Stopping, may_open};
 use crate::jobs::Jobs;
 use crate::meter::Meter;
 use crate::session::{Sessions, Shared};
-use crate::store::StoreOptions;
+use crate::store::{Store, StoreOptions};
 use crate::tls::Tls;
 use curate_api::{Error, Result};
 use std::net::SocketAddr;
@@ -58,6 +58,10 @@ impl Server {
         std::fs::create_dir_all(&options.data)?;
         let place = options.database.clone().unwrap_or_else(|| options.data.to_string_lossy().into_owned());
         let store = store::open(&place, &StoreOptions { fsync: options.fsync, ..StoreOptions::default() })?;
+        Self::over(store, options)
+    }
+
+    fn over(store: Arc<dyn Store>, options: &ServeOptions) -> Result<Self> {
         let tls = options.tls.as_ref().map(|files| Tls::read(files, guard::now())).transpose()?;
         let tokens = !store.tokens()?.is_empty();
         may_open(options.bind, &options.public_hosts, tokens, tls.is_some() || options.insecure_http)?;
@@ -75,6 +79,7 @@ impl Server {
             meter,
             load: load::Load::default(),
             started: Instant::now(),
+            stopping: guard.stopping().clone(),
             most_rows: options.limits.rows,
         };
         Ok(Self { door, tls, guard: Arc::new(guard), app: Arc::new(app) })
@@ -98,14 +103,19 @@ impl Server {
         self.guard.stopping().clone()
     }
 
+    /// Everything that is served, behind the guard.
+    fn routes(&self) -> axum::Router {
+        let routes = routes::router(self.app.clone()).merge(dashboard::routes()).merge(openapi::page());
+        self.guard.protect(routes)
+    }
+
     /// Serve until told to end, or until `now` comes.
     ///
     /// # Errors
     /// `serve/failed`.
     pub fn run(self, now: impl Future<Output = ()> + Send) -> Result<()> {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::from)?;
-        let routes = routes::router(self.app).merge(dashboard::routes()).merge(openapi::page());
-        let routes = self.guard.protect(routes);
+        let routes = self.routes();
         let limits = self.guard.limits().clone();
         let stopping = self.guard.stopping().clone();
         let served = runtime.block_on(self.door.serve(routes, self.tls, &limits, (stopping, now)));

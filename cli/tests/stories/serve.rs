@@ -143,22 +143,54 @@ fn a_server_that_others_reach_wants_tokens_and_tls() {
     story.curate(&["serve", "--bind", &live.address, "--data", &elsewhere]).refused("the port is taken", &[5]);
 }
 
-#[test]
-fn a_second_interrupt_ends_at_once() {
-    let story = Story::new();
-    let live = Live::start(&story, &["--allow", &sample()]);
+/// A request that is sent by hand; what is given after the head is all that ever comes.
+fn sent(live: &Live, head: &str, length: usize, body: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(&live.address).expect("the server listens");
+    let head = format!(
+        "{head} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+    );
+    stream.write_all((head + body).as_bytes()).expect("the server reads");
+    stream
+}
+
+/// A session of which step 1 is drawn: step 2 waits for its feedback, which never comes.
+fn one_step(live: &Live) {
     let plan = json!({"input": {"paths": [sample()]}, "online": {"use": "kmeans-refine"}});
     let made = live.ask("POST /v1/sessions", "", &json!({"id": "s", "plan": plan, "batch": 4}).to_string());
     assert_eq!(made.0, 201, "{}", made.1);
     assert_eq!(live.ask("POST /v1/sessions/s/propose", "", r#"{"step": 1, "wait_s": 30}"#).0, 200);
-    // the second step waits for feedback of the first, which never comes
+}
+
+#[test]
+fn an_interrupt_ends_what_only_waits() {
+    let story = Story::new();
+    let live = Live::start(&story, &["--allow", &sample()]);
+    one_step(&live);
     let body = r#"{"step": 2, "wait_s": 60}"#;
-    let mut waiting = TcpStream::connect(&live.address).expect("the server listens");
-    let head = format!(
-        "POST /v1/sessions/s/propose HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    waiting.write_all(head.as_bytes()).expect("the server reads");
+    let waiting = sent(&live, "POST /v1/sessions/s/propose", body.len(), body);
+    let watching = sent(&live, "GET /v1/sessions/s/events", 0, "");
+    std::thread::sleep(Duration::from_millis(500));
+    live.signal("-INT");
+    let (code, took) = live.ends();
+    assert!(code == Some(0) && took < Duration::from_secs(3), "{code:?} after {took:?}");
+    let read = |mut stream: TcpStream| {
+        let mut all = String::new();
+        stream.read_to_string(&mut all).expect("an answer");
+        all
+    };
+    let told = read(waiting);
+    assert!(told.starts_with("HTTP/1.1 425") && told.contains("step/not-yet"), "{told}");
+    let news = read(watching);
+    assert!(news.starts_with("HTTP/1.1 200") && news.contains("event: info"), "{news}");
+}
+
+#[test]
+fn a_second_interrupt_ends_at_once() {
+    let story = Story::new();
+    let live = Live::start(&story, &["--allow", &sample()]);
+    one_step(&live);
+    // a body that never comes is waited for at the first interrupt
+    let _slow = sent(&live, "POST /v1/sessions/s/propose", 100, "{");
     std::thread::sleep(Duration::from_millis(500));
     live.signal("-INT");
     std::thread::sleep(Duration::from_millis(500));

@@ -43,8 +43,9 @@ pub(crate) async fn remove(State(app): Here, Path(id): Path<String>) -> Answer<S
 
 /// `GET /v1/jobs/{id}/events`.
 pub(crate) async fn events(State(app): Here, Path(id): Path<String>) -> Answer<Response> {
+    let stopping = app.stopping.clone();
     let job = aside(move || app.jobs.get(&id)).await?;
-    Ok(sse::job(job).into_response())
+    Ok(sse::job(job, stopping).into_response())
 }
 
 /// `GET /v1/jobs/{id}/result`.

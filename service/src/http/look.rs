@@ -76,8 +76,9 @@ pub(crate) async fn log(State(app): Here, Path(id): Path<String>, Query(page): Q
 /// `GET /v1/sessions/{id}/events`.
 pub(crate) async fn events(State(app): Here, Path(id): Path<String>, headers: HeaderMap) -> Answer<Response> {
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok());
+    let stopping = app.stopping.clone();
     let session = aside(move || app.sessions.get(&id)).await?;
-    Ok(sse::session(session, last).into_response())
+    Ok(sse::session(session, last, stopping).into_response())
 }
 
 /// `GET /v1/algorithms`.

@@ -2,6 +2,7 @@
 
 use super::{ARROW, Answer, body, is_arrow, wants_arrow};
 use crate::app::{App, aside};
+use crate::guard::Stopping;
 use crate::session::{Fed, Served, Session, from_arrow, from_json};
 use crate::wire::{FeedbackBody, FeedbackDone, ProposeBody, SeekBody, SessionInfo, SessionSpec, Signals, SteerBody};
 use axum::Json;
@@ -19,6 +20,8 @@ use tokio::time::{Instant, timeout_at};
 /// Longest wait for a batch, and the usual one, seconds.
 const MOST_WAIT_S: f64 = 60.0;
 const WAIT_S: f64 = 20.0;
+/// Longest time between two looks of a call that waits.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Step and rank in the address, for Arrow bodies.
 #[derive(Debug, Default, Deserialize)]
@@ -89,7 +92,8 @@ pub(crate) async fn propose(
     let wait = asked.wait_s.unwrap_or(WAIT_S);
     let wait = if wait.is_finite() { wait.clamp(0.0, MOST_WAIT_S) } else { WAIT_S };
     let until = Instant::now() + Duration::from_secs_f64(wait);
-    let served = waited(&session, &asked, brought.map(Arc::new), until).await?;
+    let wait = (until, &app.stopping);
+    let served = waited(&session, &asked, brought.map(Arc::new), wait).await?;
     app.meter.batches.add(1);
     app.meter.rows.add(served.picks.len() as u64);
     let arrow = wants_arrow(&headers);
@@ -102,12 +106,13 @@ pub(crate) async fn propose(
     Ok(reply(&answer, bytes, arrow))
 }
 
-/// Ask until there is an answer other than "not yet", or the time is over.
+/// Ask until there is an answer other than "not yet", the time is over, or the server ends. A change wakes the call; one that
+/// another server made does not, so it looks again now and then.
 async fn waited(
     session: &Arc<Session>,
     asked: &ProposeBody,
     brought: Option<Arc<Fed>>,
-    until: Instant,
+    (until, stopping): (Instant, &Stopping),
 ) -> Result<Arc<Served>> {
     loop {
         let (mut changed, _) = session.watch();
@@ -116,8 +121,12 @@ async fn waited(
         let found = aside(move || own.propose(step, rank, brought.as_deref())).await;
         match found {
             Err(error) if error.code() == "step/not-yet" => {
-                if timeout_at(until, changed.changed()).await.is_err() {
+                if Instant::now() >= until {
                     return Err(error);
+                }
+                tokio::select! {
+                    _ = timeout_at(until.min(Instant::now() + LOOK_AGAIN), changed.changed()) => {}
+                    () = stopping.wait() => return Err(error),
                 }
             }
             found => return found,

@@ -1,6 +1,7 @@
 //! Live news: server-sent events.
 
 use crate::app::aside;
+use crate::guard::Stopping;
 use crate::jobs::Job;
 use crate::session::{Session, Told};
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -20,8 +21,14 @@ fn event(kind: &str, id: Option<u64>, data: &Value) -> One {
     Ok(id.map_or(event.clone(), |id| event.id(id.to_string())))
 }
 
+/// Ends with the server.
+fn sent(news: impl Stream<Item = One> + Send + 'static, stopping: Stopping) -> Sse<impl Stream<Item = One>> {
+    let end = async move { stopping.wait().await };
+    Sse::new(news.take_until(Box::pin(end))).keep_alive(KeepAlive::new().interval(Duration::from_secs(15)))
+}
+
 /// News of a session: what it is, points missed since `last`, then everything new.
-pub(crate) fn session(session: Arc<Session>, last: Option<u64>) -> Sse<impl Stream<Item = One>> {
+pub(crate) fn session(session: Arc<Session>, last: Option<u64>, stopping: Stopping) -> Sse<impl Stream<Item = One>> {
     let news = session.watch().1;
     let own = session.clone();
     let first = stream::once(async move {
@@ -55,11 +62,11 @@ pub(crate) fn session(session: Arc<Session>, last: Option<u64>) -> Sse<impl Stre
         };
         Some((one, (session, news)))
     });
-    Sse::new(first.chain(rest)).keep_alive(KeepAlive::new().interval(Duration::from_secs(15)))
+    sent(first.chain(rest), stopping)
 }
 
 /// News of a job, a few times a second while something changes, until it ends.
-pub(crate) fn job(job: Arc<Job>) -> Sse<impl Stream<Item = One>> {
+pub(crate) fn job(job: Arc<Job>, stopping: Stopping) -> Sse<impl Stream<Item = One>> {
     let steps = stream::unfold((job, Value::Null, false), |(job, before, done)| async move {
         if done {
             return None;
@@ -75,5 +82,5 @@ pub(crate) fn job(job: Arc<Job>) -> Sse<impl Stream<Item = One>> {
             tokio::time::sleep(Duration::from_millis(250)).await;
         }
     });
-    Sse::new(steps).keep_alive(KeepAlive::new().interval(Duration::from_secs(15)))
+    sent(steps, stopping)
 }

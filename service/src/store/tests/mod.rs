@@ -1,5 +1,6 @@
 //! One suite over both databases, and what only one of them can do.
 
+mod full_server;
 mod killed;
 mod log;
 mod only_postgres;
