@@ -31,6 +31,7 @@ pub mod nuclear;
 mod reference;
 mod simd;
 mod sketch;
+mod spread;
 mod tile;
 mod topk;
 pub mod transport;
@@ -42,6 +43,7 @@ pub use fixed::SegmentSums;
 pub use mat::MatRef;
 pub use reference::Reference;
 pub use simd::Isa;
+pub use spread::mean_distances;
 
 use std::sync::Arc;
 

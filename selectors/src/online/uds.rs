@@ -12,17 +12,14 @@
 //! precision (the matrix form loses near-duplicates), the ring is part of the state.
 //! May not be proposed ahead: both signals are those of the present weights. Cost: B M D time, 4 M D bytes.
 
-use super::batch::{Batch, float, largest};
+use super::batch::{Batch, largest};
 use super::running::Method;
 use super::stored::{Stored, broken, put, vectors};
+use curate_core::kernels::{MatRef, mean_distances};
 use curate_core::{Algorithm, Column, Ctx, Error, Info, Location, Needs, Result, Selection, State};
-use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-
-/// Sketches compared by one thread at a time.
-const RUN: usize = 32;
 
 /// Parameters of UDS.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -81,11 +78,11 @@ impl Method for Uds {
         let sketches = sketches.view()?;
         ring.check(sketches.dim())?;
         ctx.memory().reserve(4 * (self.memory_slots * sketches.dim()) as u64, "the memory of sketches")?;
-        let mut distance = vec![0.0; batch.len()];
-        for (p, d) in distance.iter_mut().enumerate() {
-            *d = ring.mean_distance(sketches.row(p));
-            ctx.tick(0)?;
-        }
+        let distance = match ring.dim {
+            0 => vec![0.0; batch.len()],
+            dim => mean_distances(sketches, MatRef::new(&ring.values, dim)?)?,
+        };
+        ctx.tick(0)?;
         let score: Vec<f64> = norms.iter().zip(&distance).map(|(u, d)| u + self.alpha * d).collect();
         let (order, held) = (largest(&score, k), ring.held());
         for &p in &order {
@@ -131,16 +128,6 @@ impl Ring {
             .hint("the sketch or the model's head was changed; go on with the old one, or start anew"))
     }
 
-    /// Mean distance to the remembered sketches, summed in the order of the slots.
-    fn mean_distance(&self, z: &[f32]) -> f64 {
-        if self.dim == 0 {
-            return 0.0;
-        }
-        let one = |slot: &[f32]| distance(z, slot);
-        let all: Vec<f64> = self.values.par_chunks_exact(self.dim).with_min_len(RUN).map(one).collect();
-        all.iter().sum::<f64>() / float(all.len())
-    }
-
     fn push(&mut self, z: &[f32], slots: usize) {
         self.dim = z.len();
         if self.held() < slots {
@@ -150,21 +137,6 @@ impl Ring {
         }
         self.next = (self.next + 1) % slots;
     }
-}
-
-/// Euclidean distance by differences, in eight sums.
-fn distance(a: &[f32], b: &[f32]) -> f64 {
-    let mut sums = [0.0f64; 8];
-    let (a_runs, b_runs) = (a.chunks_exact(8), b.chunks_exact(8));
-    let rest = a_runs.remainder().iter().zip(b_runs.remainder());
-    let rest: f64 = rest.map(|(x, y)| (f64::from(*x) - f64::from(*y)).powi(2)).sum();
-    for (x, y) in a_runs.zip(b_runs) {
-        for lane in 0..8 {
-            let difference = f64::from(x[lane]) - f64::from(y[lane]);
-            sums[lane] += difference * difference;
-        }
-    }
-    (sums.iter().sum::<f64>() + rest).sqrt()
 }
 
 #[cfg(test)]
@@ -199,12 +171,5 @@ mod tests {
             ring.push(&[z], 3);
         }
         assert_eq!((ring.values.as_slice(), ring.next), ([4.0, 2.0, 3.0].as_slice(), 1));
-        assert!((ring.mean_distance(&[0.0]) - 3.0).abs() < 1e-15);
-    }
-
-    #[test]
-    fn distances_take_every_number() {
-        let a: Vec<f32> = (0..19u8).map(f32::from).collect();
-        assert!((distance(&a, &[0.0; 19]) - 2109f64.sqrt()).abs() < 1e-12);
     }
 }

@@ -6,7 +6,7 @@ use super::signals::{Fed, bytes_of, fed_from};
 use crate::store::{Event, Kind};
 use crate::wire::{Order, SessionSpec};
 use curate_api::serving::{Candidates, Corpus, pack_state, unpack_state};
-use curate_api::{Column, Ctx, Error, Feedback, OnlineSelector, Pick, Pool, Result};
+use curate_api::{Column, Ctx, Error, Feedback, OnlineSelector, Pick, Pool, Result, State};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -98,6 +98,27 @@ struct Head {
     chain: String,
     tallies: Vec<(u32, Tally)>,
     steps: Vec<(u64, Value, Vec<Option<String>>)>,
+}
+
+/// A machine at a moment.
+pub(crate) struct Frozen {
+    head: Head,
+    state: Option<State>,
+}
+
+impl Frozen {
+    /// About the bytes it takes.
+    pub(crate) fn bytes(&self) -> u64 {
+        let tables = self.state.iter().flat_map(|state| &state.tables);
+        tables.map(|(_, table)| table.get_array_memory_size() as u64).sum()
+    }
+
+    /// As bytes.
+    pub(crate) fn pack(&self) -> Result<Vec<u8>> {
+        let state = self.state.as_ref().map(pack_state).transpose()?.unwrap_or_default();
+        let head = serde_json::to_vec(&self.head).map_err(|e| Error::io("json", e.to_string()))?;
+        Ok([&(head.len() as u64).to_le_bytes()[..], &head, &state].concat())
+    }
 }
 
 impl Machine {
@@ -316,9 +337,8 @@ impl Machine {
         }
     }
 
-    /// The machine as bytes.
-    pub(crate) fn pack(&self) -> Result<Vec<u8>> {
-        let state = self.method.as_ref().map(|method| pack_state(&method.state())).transpose()?.unwrap_or_default();
+    /// The machine as it stands, to be packed while it goes on.
+    pub(crate) fn freeze(&self) -> Result<Frozen> {
         let said = |fed: &Option<Fed>| Ok(fed.as_ref().map(bytes_of).transpose()?.map(|bytes| hex(&bytes)));
         let step = |(step, open): (&u64, &Step)| {
             let head = json!({"epoch": open.epoch, "chain": open.chain, "picks": picks_json(&open.picks), "figures": open.figures});
@@ -333,11 +353,10 @@ impl Machine {
             tallies: self.tallies.iter().map(|(group, tally)| (*group, *tally)).collect(),
             steps: self.open.iter().map(step).collect::<Result<_>>()?,
         };
-        let head = serde_json::to_vec(&head).map_err(|e| Error::io("json", e.to_string()))?;
-        Ok([&(head.len() as u64).to_le_bytes()[..], &head, &state].concat())
+        Ok(Frozen { head, state: self.method.as_ref().map(|method| method.state()) })
     }
 
-    /// Go on from [`Machine::pack`].
+    /// Go on from [`Frozen::pack`].
     pub(crate) fn unpack(&mut self, packed: &[u8]) -> Result<()> {
         let broken =
             |what: &str| Error::data("session/broken", format!("the snapshot of the session cannot be read: {what}"));

@@ -1,7 +1,7 @@
 //! One session: its machine, its journal, and the batch that is made ahead.
 
 use super::load::{Ready, load};
-use super::machine::{Ground, Machine, Next, Step, picks_json, step_of};
+use super::machine::{Frozen, Ground, Machine, Next, Step, picks_json, step_of};
 use super::manager::Shared;
 use super::points::point;
 use super::served::{Served, rendered};
@@ -282,7 +282,15 @@ impl Session {
     pub(crate) fn prefetch(&self) {
         let Ok(mut stage) = self.stage.try_lock() else { return };
         let Stage::Ready(ready) = &mut *stage else { return };
-        self.snapshot(ready);
+        let due = Self::due(ready);
+        self.make_ahead(ready);
+        drop(stage);
+        if let Some((frozen, step, after)) = due {
+            self.keep(&frozen, step, after);
+        }
+    }
+
+    fn make_ahead(&self, ready: &mut Ready) {
         if ready.stale || ready.machine.paused || ready.ahead.is_some() || ready.machine.asks() {
             return;
         }
@@ -380,18 +388,24 @@ impl Session {
         }
     }
 
-    /// Keep the machine, so that a restart begins here.
-    fn snapshot(&self, ready: &mut Ready) {
+    /// The machine as it stands, with its step and the events it knows, where it is time to keep it.
+    fn due(ready: &mut Ready) -> Option<(Frozen, u64, u64)> {
         let steps = SNAPSHOT_STEPS.max(ready.state_bytes / SNAPSHOT_BYTES);
         let whole = !ready.stale && ready.ahead.is_none();
         if !whole || !std::mem::take(&mut ready.snapshot_due) || !ready.given.is_multiple_of(steps) {
-            return;
+            return None;
         }
-        // Without it a restart takes longer, nothing else.
-        if let Ok(body) = ready.machine.pack() {
-            ready.state_bytes = body.len() as u64;
-            let snapshot = Snapshot { step: ready.given, after: ready.last, body };
-            let _ = self.shared.store.put_snapshot(&self.id, &snapshot);
+        let frozen = ready.machine.freeze().ok()?;
+        ready.state_bytes = frozen.bytes();
+        Some((frozen, ready.given, ready.last))
+    }
+
+    /// Keep it, so that a restart begins there; without it a restart takes longer, nothing else. No call waits for it.
+    fn keep(&self, frozen: &Frozen, step: u64, after: u64) {
+        let kept =
+            frozen.pack().and_then(|body| self.shared.store.put_snapshot(&self.id, &Snapshot { step, after, body }));
+        if let Err(error) = kept {
+            tracing::debug!(session = self.id, step, %error, "the session was not kept");
         }
     }
 

@@ -35,6 +35,23 @@ impl Folder {
         self.0.join("curate.db-wal")
     }
 
+    /// The snapshots.
+    pub(super) fn snapshots(&self) -> PathBuf {
+        self.0.join("snapshots.db")
+    }
+
+    /// Remove the snapshots, which cannot be read.
+    pub(super) fn forget_snapshots(&self) -> Result<()> {
+        for name in ["snapshots.db", "snapshots.db-wal", "snapshots.db-shm"] {
+            let path = self.0.join(name);
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(at(error, &path)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Be the only server here.
     pub(super) fn lock(&self) -> Result<Lock> {
         let path = self.0.join("curate.lock");

@@ -2,6 +2,7 @@
 //! removed sessions leave behind, a little at a time.
 
 use super::files::Folder;
+use super::kept::Kept;
 use super::schema;
 use super::writer::{Writer, key};
 use curate_api::{Error, Result};
@@ -30,13 +31,14 @@ pub(super) struct Janitor {
 }
 
 impl Janitor {
-    pub(super) fn start(folder: &Folder, writer: Arc<Writer>) -> Result<Self> {
+    pub(super) fn start(folder: &Folder, writer: Arc<Writer>, kept: Arc<Kept>) -> Result<Self> {
         let (stop, stopped) = channel();
         let (folder, carrier) = (folder.clone(), schema::carrier(folder)?);
         let work = move || {
             while stopped.recv_timeout(ROUND) == Err(RecvTimeoutError::Timeout) {
                 carry(&carrier, &folder, &writer);
-                while clear(&writer) && stopped.recv_timeout(BREATH) == Err(RecvTimeoutError::Timeout) {}
+                let more = || clear(&writer) | kept.clear(|| alive(&carrier));
+                while more() && stopped.recv_timeout(BREATH) == Err(RecvTimeoutError::Timeout) {}
             }
         };
         let thread = Builder::new().name("curate-store".to_owned()).spawn(work).map_err(Error::from)?;
@@ -62,6 +64,17 @@ fn carry(carrier: &Connection, folder: &Folder, writer: &Writer) {
     }
 }
 
+/// Names of the snapshots of all sessions.
+fn alive(db: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut sessions = db.prepare_cached("SELECT key, created FROM sessions")?;
+    sessions.query_map([], |row| Ok(name(row.get(0)?, row.get(1)?)))?.collect()
+}
+
+/// Name of a session's snapshots: keys are never used again in a database, and another database has other times.
+pub(super) fn name(key: i64, created: f64) -> String {
+    format!("{key}@{created}")
+}
+
 /// Take a session out of sight; its rows are cleared away later. Keys are never used again.
 pub(super) fn give_up(db: &Connection, session: &str) -> rusqlite::Result<bool> {
     let Some(key) = key(db, session)? else { return Ok(false) };
@@ -82,7 +95,6 @@ fn portion(db: &Connection) -> rusqlite::Result<bool> {
     let mut cleared = 0;
     for sql in [
         "DELETE FROM events WHERE rowid IN (SELECT rowid FROM events WHERE session = $1 LIMIT $2)",
-        "DELETE FROM snapshots WHERE rowid IN (SELECT rowid FROM snapshots WHERE session = $1 LIMIT $2)",
         "DELETE FROM points WHERE session = $1 AND step IN (SELECT step FROM points WHERE session = $1 LIMIT $2)",
     ] {
         cleared += db.prepare_cached(sql)?.execute(params![key, PORTION])?;

@@ -6,6 +6,7 @@
 mod fault;
 mod files;
 mod janitor;
+mod kept;
 mod rows;
 mod schema;
 mod writer;
@@ -18,6 +19,7 @@ use curate_api::Result;
 use fault::reading;
 use files::{Folder, Lock};
 use janitor::Janitor;
+use kept::Kept;
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 use serde_json::Value;
 use std::path::Path;
@@ -27,6 +29,7 @@ use writer::Writer;
 /// The embedded store. The order of the fields is the order in which they are let go: the lock last.
 pub struct Sqlite {
     _janitor: Option<Janitor>,
+    kept: Arc<Kept>,
     readers: Pool<Connection>,
     writer: Arc<Writer>,
     folder: Folder,
@@ -42,9 +45,10 @@ impl Sqlite {
         let folder = Folder::make(folder)?;
         let own = !options.beside;
         let lock = own.then(|| folder.lock()).transpose()?;
+        let kept = Arc::new(Kept::open(&folder)?);
         let writer = Arc::new(Writer::new(schema::open(&folder, options.fsync)?));
-        let janitor = own.then(|| Janitor::start(&folder, Arc::clone(&writer))).transpose()?;
-        Ok(Self { _janitor: janitor, readers: Pool::new(options.connections), writer, folder, _lock: lock })
+        let janitor = own.then(|| Janitor::start(&folder, Arc::clone(&writer), Arc::clone(&kept))).transpose()?;
+        Ok(Self { _janitor: janitor, kept, readers: Pool::new(options.connections), writer, folder, _lock: lock })
     }
 
     /// Ask on a connection that only reads.
@@ -59,6 +63,20 @@ impl Sqlite {
 
     fn row<T>(&self, sql: &str, params: impl Params, make: fn(&Row<'_>) -> rusqlite::Result<T>) -> Result<Option<T>> {
         self.read(|db| db.prepare_cached(sql)?.query_row(params, make).optional())
+    }
+
+    /// Key of a session, and the name of its snapshots.
+    fn name(&self, session: &str) -> Result<(i64, String)> {
+        let sql = "SELECT key, created FROM sessions WHERE id = $1";
+        let found = self.row(sql, [session], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let (key, created) = found.ok_or_else(|| pack::unknown(session))?;
+        Ok((key, janitor::name(key, created)))
+    }
+
+    /// Whether a snapshot of so many events at this step was undone by a seek.
+    fn undone(&self, key: i64, after: i64, step: i64) -> Result<bool> {
+        let count = self.row(sql::UNDONE, [key, after, step], |row| row.get::<_, i64>(0))?;
+        Ok(count.unwrap_or(0) > 0)
     }
 
     /// Whether a statement changed anything.
@@ -111,11 +129,18 @@ impl Store for Sqlite {
         if table == Table::Jobs {
             return self.change(sql::remove(table), [id]);
         }
-        self.writer.change(|db| Ok(Ok(janitor::give_up(db, id)?)))
+        let gone = self.writer.change(|db| Ok(Ok(janitor::give_up(db, id)?)))?;
+        self.kept.litter();
+        Ok(gone)
     }
 
     fn append(&self, session: &str, last: u64, event: &Event, points: &[(u64, Value)]) -> Result<Appended> {
-        self.writer.append(Line::new(session, last, event, points)?)
+        let done = self.writer.append(Line::new(session, last, event, points)?)?;
+        if event.kind == Kind::Seek && matches!(done, Appended::At(_)) {
+            // They are passed over in any case.
+            let _ = self.name(session).and_then(|(_, name)| self.kept.forget(&name, bound(event.step)));
+        }
+        Ok(done)
     }
 
     fn events(&self, session: &str, after: u64, most: usize) -> Result<Vec<(u64, Event)>> {
@@ -136,19 +161,23 @@ impl Store for Sqlite {
 
     fn put_snapshot(&self, session: &str, snapshot: &Snapshot) -> Result<()> {
         let (step, after) = (pack::kept(snapshot.step)?, pack::kept(snapshot.after)?);
-        self.writer.change(|db| {
-            let Some(key) = writer::key(db, session)? else { return Ok(Err(pack::unknown(session))) };
-            let undone: i64 = db.prepare_cached(sql::UNDONE)?.query_row([key, after, step], |row| row.get(0))?;
-            if undone == 0 {
-                db.prepare_cached(sql::PUT_SNAPSHOT)?.execute(params![key, step, after, snapshot.body])?;
-                db.prepare_cached(sql::THIN_SNAPSHOTS)?.execute([key])?;
-            }
-            Ok(Ok(()))
-        })
+        let (key, name) = self.name(session)?;
+        if self.undone(key, after, step)? {
+            return Ok(());
+        }
+        self.kept.put(&name, (step, after), &snapshot.body)
     }
 
     fn snapshot(&self, session: &str, step: u64) -> Result<Option<Snapshot>> {
-        self.row(sql::SNAPSHOT, params![session, bound(step)], rows::snapshot)
+        let Ok((key, name)) = self.name(session) else { return Ok(None) };
+        let mut below = bound(step);
+        while let Some(found) = self.kept.last(&name, below)? {
+            if !self.undone(key, bound(found.after), bound(found.step))? {
+                return Ok(Some(found));
+            }
+            below = bound(found.step) - 1;
+        }
+        Ok(None)
     }
 
     fn add_token(&self, token: &TokenRecord) -> Result<bool> {

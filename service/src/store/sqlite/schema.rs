@@ -21,8 +21,6 @@ CREATE TABLE events (session INTEGER NOT NULL, n INTEGER NOT NULL, kind TEXT NOT
     digest TEXT NOT NULL, at REAL NOT NULL, head TEXT NOT NULL, body BLOB NOT NULL, UNIQUE (session, n));
 CREATE INDEX events_by_step ON events (session, kind, step, rank, n);
 CREATE TABLE points (session INTEGER NOT NULL, step INTEGER NOT NULL, value TEXT NOT NULL, PRIMARY KEY (session, step)) WITHOUT ROWID;
-CREATE TABLE snapshots (session INTEGER NOT NULL, step INTEGER NOT NULL, after INTEGER NOT NULL, place INTEGER NOT NULL, body BLOB NOT NULL,
-    UNIQUE (session, step));
 CREATE TABLE tokens (name TEXT PRIMARY KEY, hash TEXT NOT NULL, scopes TEXT NOT NULL, created REAL NOT NULL, expires REAL) WITHOUT ROWID;
 CREATE TABLE gone (session INTEGER PRIMARY KEY);
 ";

@@ -109,7 +109,6 @@ fn put(db: &Connection, key: i64, line: &Line) -> rusqlite::Result<()> {
     db.prepare_cached(INSERT)?.execute(values)?;
     if line.kind == Kind::Seek {
         db.prepare_cached(sql::DROP_POINTS)?.execute([key, line.step])?;
-        db.prepare_cached(sql::DROP_SNAPSHOTS)?.execute([key, line.step])?;
     }
     let mut point = db.prepare_cached(PUT_POINT)?;
     for (step, value) in line.steps.iter().zip(&line.values) {

@@ -66,8 +66,7 @@ async fn begin(folder: &Path, routes: &Router) {
     };
     let rows = folder.join("rows.jsonl");
     std::fs::write(&rows, (0..4000).map(line).collect::<String>()).unwrap();
-    let plan =
-        json!({"input": {"paths": [rows]}, "seed": 1, "online": {"use": "kmeans-refine"}});
+    let plan = json!({"input": {"paths": [rows]}, "seed": 1, "online": {"use": "kmeans-refine"}});
     let made = ask(routes, "POST /v1/sessions", &json!({"id": "s", "batch": 64, "plan": plan})).await;
     assert_eq!(made.0, 201, "{}", made.1);
 }

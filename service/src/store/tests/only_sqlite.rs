@@ -74,7 +74,6 @@ fn a_full_disk_can_still_be_read() {
         assert!(last < 60, "the limit holds");
     };
     assert_eq!(refused.code(), "store/full");
-    assert_eq!(code(store.put_snapshot("s", &Snapshot { step: 1, after: 1, body: vec![1; 1_000_000] })), "store/full");
     // Nothing of the refused call is there, and all before it is.
     assert_eq!((store.last("s").unwrap(), store.events("s", 0, 99).unwrap().len() as u64), (last, last));
     assert_eq!(store.points("s", 0, 99).unwrap().len() as u64, last);
@@ -148,7 +147,33 @@ fn what_a_session_leaves_is_cleared_away() {
     let count =
         |table: &str| -> i64 { db.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap() };
     wait("it is not cleared away", || count("gone") == 0);
-    assert_eq!(["events", "points", "snapshots"].map(count), [1, 1, 0]);
+    assert_eq!(["events", "points"].map(count), [1, 1]);
+    let snapshots = Connection::open(PathBuf::from(&desk.place).join("snapshots.db")).unwrap();
+    let count = || -> i64 { snapshots.query_row("SELECT count(*) FROM snapshots", [], |row| row.get(0)).unwrap() };
+    wait("its snapshots are not cleared away", || count() == 0);
+}
+
+#[test]
+fn snapshots_are_a_cache() {
+    let (_folder, desk) = desk();
+    let store = with_session(&desk);
+    (0..9).for_each(|last| assert_eq!(add(&*store, last, Kind::Propose, last + 1), last + 1));
+    let snapshot = Snapshot { step: 9, after: 9, body: vec![7; 3_000_000] };
+    store.put_snapshot("s", &snapshot).unwrap();
+    drop(store);
+    let store = desk.open();
+    assert!(store.snapshot("s", 9).unwrap() == Some(snapshot.clone()));
+    // Another session of the same name has none of it.
+    store.remove(Table::Sessions, "s").unwrap();
+    store.create(Table::Sessions, &record("s")).unwrap();
+    assert!(store.snapshot("s", 9).unwrap().is_none());
+    drop(store);
+    // A file that cannot be read is made anew.
+    fs::write(PathBuf::from(&desk.place).join("snapshots.db"), vec![0xEE; 50_000]).unwrap();
+    let store = desk.open();
+    assert!(store.snapshot("s", 9).unwrap().is_none());
+    store.put_snapshot("s", &snapshot).unwrap();
+    assert!(store.snapshot("s", 10).unwrap() == Some(snapshot));
 }
 
 #[test]
