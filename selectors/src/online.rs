@@ -2,7 +2,6 @@
 //! selector; what a run remembers is a value beside them (`running`), saved and restored without loss.
 
 mod batch;
-mod chance;
 mod running;
 mod smallest;
 mod stored;

@@ -18,10 +18,10 @@ mod posteriors;
 mod slots;
 
 use super::batch::{Batch, Seen};
-use super::chance::{Beta, Chance};
 use super::running::Method;
 use super::smallest::{BLOCK, smallest};
 use super::stored::Stored;
+use curate_core::kernels::chance::{Beta, Chance};
 use curate_core::{Algorithm, Column, Ctx, Error, Info, Location, Needs, Result, Selection, State};
 use outcomes::{outcomes, successes, trials};
 use posteriors::{Posteriors, Rule};
@@ -29,6 +29,9 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+
+/// Laws looked up before their draws are made together.
+const LAWS: usize = 1 << 10;
 
 /// Which prompts to take, given a success rate for each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -201,13 +204,11 @@ impl Mopps {
     fn draws(&self, memory: &Memory, ids: &[u64], ctx: &Ctx) -> Vec<f64> {
         let (chance, rule) = (Chance::new(ctx.derived_seed("posterior")), self.rule());
         let mut draws = vec![0.0; ids.len()];
-        draws.par_chunks_mut(BLOCK).zip(ids.par_chunks(BLOCK)).for_each(|(draws, ids)| {
-            for (draw, &id) in draws.iter_mut().zip(ids) {
-                let law = memory.posteriors.of(id, &rule, memory.proposals);
-                *draw = match self.estimate {
-                    Estimate::Sample => chance.of(id).beta(&law),
-                    Estimate::Mean => law.mean(),
-                };
+        draws.par_chunks_mut(LAWS).zip(ids.par_chunks(LAWS)).with_min_len(BLOCK / LAWS).for_each(|(draws, ids)| {
+            let laws: Vec<Beta> = ids.iter().map(|&id| memory.posteriors.of(id, &rule, memory.proposals)).collect();
+            match self.estimate {
+                Estimate::Sample => chance.betas(ids, &laws, draws),
+                Estimate::Mean => draws.iter_mut().zip(laws).for_each(|(draw, law)| *draw = law.mean()),
             }
         });
         draws

@@ -1,10 +1,10 @@
 //! One Beta posterior a prompt, in flat columns; a prompt never heard of has the prior.
 
 use super::slots::Slots;
-use crate::online::chance::Beta;
 use crate::online::stored::{Stored, broken, put, same_length};
 use arrow::array::{ArrayRef, Float64Array, UInt64Array};
 use arrow::datatypes::{Float64Type, UInt64Type};
+use curate_core::kernels::chance::Beta;
 use curate_core::{Result, State};
 use std::sync::Arc;
 

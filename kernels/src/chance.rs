@@ -4,7 +4,16 @@
 //! label path), so that a row's draw depends on nothing else. Normal: ziggurat of 128 layers (Marsaglia and Tsang 2000 in
 //! Doornik's form, position and layer from different bits). Gamma: Marsaglia and Tsang 2000. Beta: `x / (x + y)` of two gammas, in logarithms where a parameter is
 //! below 1. Cost: two normals, two or three uniforms and a logarithm now and then for a Beta.
+//!
+//! Most Betas of shapes above 1 are accepted at the first try of both gammas, without a logarithm. [`Chance::betas`] makes that try for
+//! many rows at once, and the others one by one from the start of their streams: the same bits as one by one.
 
+#![allow(
+    clippy::many_single_char_names,  // reason: names are those of the formulas
+    clippy::needless_bitwise_bool    // reason: a branch would keep lanes from being worked at together
+)]
+
+use crate::nn::wide;
 use std::sync::LazyLock;
 
 /// Layers of the ziggurat.
@@ -14,6 +23,8 @@ const TAIL: f64 = 3.442_619_855_899;
 /// Area of a layer.
 const AREA: f64 = 9.912_563_035_262_17e-3;
 
+/// Step of a stream's state.
+const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 /// Odd, so that no two rows of a key start alike.
 const STRIDE: u64 = 0xD134_2543_DE82_EF95;
 
@@ -39,27 +50,93 @@ static ZIGGURAT: LazyLock<Ziggurat> = LazyLock::new(|| {
 });
 
 /// Streams of one key.
-pub(crate) struct Chance {
+pub struct Chance {
     key: u64,
     ziggurat: &'static Ziggurat,
 }
 
 /// The stream of one row.
-pub(crate) struct Stream {
+pub struct Stream {
     state: u64,
     ziggurat: &'static Ziggurat,
 }
 
 impl Chance {
     /// Streams under a key of 64 random bits.
-    pub(crate) fn new(key: u64) -> Self {
+    #[must_use]
+    pub fn new(key: u64) -> Self {
         Self { key, ziggurat: &ZIGGURAT }
+    }
+
+    /// A draw from the law of every row, as [`Stream::beta`] gives it.
+    ///
+    /// # Panics
+    /// When the lengths differ.
+    pub fn betas(&self, rows: &[u64], laws: &[Beta], draws: &mut [f64]) {
+        assert_eq!((rows.len(), laws.len()), (draws.len(), draws.len()), "a row, a law and a place for every draw");
+        let mut tries = Tries { draws: [0.0; LANES], taken: [0; LANES] };
+        let blocks = rows.chunks(LANES).zip(laws.chunks(LANES)).zip(draws.chunks_mut(LANES));
+        for ((rows, laws), draws) in blocks {
+            match (rows.as_array(), laws.as_array()) {
+                (Some(rows), Some(laws)) => first_tries(self.key, self.ziggurat, rows, laws, &mut tries),
+                _ => tries.taken = [0; LANES],
+            }
+            for (lane, ((draw, row), law)) in draws.iter_mut().zip(rows).zip(laws).enumerate() {
+                *draw = if tries.taken[lane] == 1 { tries.draws[lane] } else { self.of(*row).beta(law) };
+            }
+        }
     }
 
     /// The stream of `row`.
     #[inline]
-    pub(crate) const fn of(&self, row: u64) -> Stream {
+    #[must_use]
+    pub const fn of(&self, row: u64) -> Stream {
         Stream { state: mix(self.key.wrapping_add(row.wrapping_mul(STRIDE))), ziggurat: self.ziggurat }
+    }
+}
+
+/// Whether the exact test of a gamma is surely passed. Its right side is `h = d (9 z^2 / 2 + 1 - (1 + z)^3 + 3 ln(1 + z))`, that is
+/// `-3 d (z^4 / 4 - z^5 / 5 + z^6 / 6 ...)`: for `z >= 0` at least its first three terms, for `z >= -4/5` at least five terms less
+/// `5/3 |z|^5` for the rest (`3/9 |z|^5 / (1 - |z|)`). `u < 1 + h + h^2 / 2 + h^3 / 6 <= e^h` for `h <= 0` ends it.
+#[inline(always)]
+fn surely(z: f64, d: f64, u: f64) -> bool {
+    let t = z.min(0.0);
+    let below = 0.75 - t * (0.6 - t * (0.5 - t * (3.0 / 7.0 - t * (0.375 - t * (5.0 / 3.0)))));
+    let above = 0.75 - z * (0.6 - z * 0.5);
+    let square = z * z;
+    let h = -d * square * square * if z < 0.0 { below } else { above };
+    (z >= -0.8) & (u < 1.0 + h * (1.0 + h * (0.5 + h * (1.0 / 6.0))))
+}
+
+/// Rows whose first tries are made together.
+const LANES: usize = 64;
+
+/// What came of the first tries.
+struct Tries {
+    draws: [f64; LANES],
+    /// 1 where both gammas were taken.
+    taken: [u64; LANES],
+}
+
+wide! {
+    /// What [`Stream::beta`] does when nothing is refused and no logarithm is needed.
+    fn first_tries(key: u64, ziggurat: &Ziggurat, rows: &[u64; LANES], laws: &[Beta; LANES], tries: &mut Tries) {
+        for lane in 0..LANES {
+            let (start, law) = (mix(key.wrapping_add(rows[lane].wrapping_mul(STRIDE))), &laws[lane]);
+            let [a, b] = law.shape;
+            let (mut gamma, mut taken) = ([0.0; 2], (a >= 1.0) & (b >= 1.0) & (a + b > 2.0));
+            for (of, gamma) in gamma.iter_mut().enumerate() {
+                let bits = mix(start.wrapping_add(GOLDEN.wrapping_mul(2 * of as u64 + 1)));
+                let uniform = open(mix(start.wrapping_add(GOLDEN.wrapping_mul(2 * of as u64 + 2))));
+                let layer = (bits % LAYERS as u64) as usize;
+                let u = 2.0 * open(bits) - 1.0;
+                let (d, z) = (law.shape[of] - 1.0 / 3.0, law.width[of] * (u * ziggurat.edge[layer]));
+                let root = 1.0 + z;
+                *gamma = d * (root * root * root);
+                taken &= (u.abs() < ziggurat.inner[layer]) & surely(z, d, uniform);
+            }
+            (tries.draws[lane], tries.taken[lane]) = (gamma[0] / (gamma[0] + gamma[1]), u64::from(taken));
+        }
     }
 }
 
@@ -74,14 +151,14 @@ const fn mix(mut z: u64) -> u64 {
 impl Stream {
     /// 64 uniform bits.
     #[inline]
-    pub(crate) const fn bits(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    pub const fn bits(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(GOLDEN);
         mix(self.state)
     }
 
     /// Uniform in the open interval (0, 1).
     #[inline]
-    pub(crate) fn uniform(&mut self) -> f64 {
+    pub fn uniform(&mut self) -> f64 {
         open(self.bits())
     }
 
@@ -126,9 +203,8 @@ impl Stream {
 
     /// Gamma of a shape of at least 1, `width = 1 / sqrt(9 shape - 3)`.
     ///
-    /// With `z = width x` the exact test is `ln u < x^2 / 2 + d (1 - (1 + z)^3 + 3 ln(1 + z))`. The right side is at least
-    /// `-3 d z^4 / 4` for `z >= 0` and at least `-3 d z^4 / 2` for `z >= -1/2` (the series of the logarithm), which
-    /// saves nearly all logarithms.
+    /// With `z = width x` the exact test is `ln u < x^2 / 2 + d (1 - (1 + z)^3 + 3 ln(1 + z))`; [`surely`] saves nearly all
+    /// logarithms.
     #[inline]
     fn gamma(&mut self, shape: f64, width: f64) -> f64 {
         let d = shape - 1.0 / 3.0;
@@ -136,8 +212,8 @@ impl Stream {
             let x = self.normal();
             let (z, u) = (width * x, self.uniform());
             let root = 1.0 + z;
-            let (cube, square) = (root * root * root, z * z);
-            if z >= -0.5 && u < 1.0 - 1.5 * d * square * square {
+            let cube = root * root * root;
+            if surely(z, d, u) {
                 return d * cube;
             }
             if root > 0.0 && u.ln() < 0.5 * x * x + d * (1.0 - cube + cube.ln()) {
@@ -156,7 +232,7 @@ impl Stream {
 
     /// A draw from a Beta distribution.
     #[inline]
-    pub(crate) fn beta(&mut self, law: &Beta) -> f64 {
+    pub fn beta(&mut self, law: &Beta) -> f64 {
         let [a, b] = law.shape;
         if a < 1.0 || b < 1.0 {
             let (x, y) = (self.ln_gamma(a), self.ln_gamma(b));
@@ -172,20 +248,21 @@ impl Stream {
 
 /// A Beta distribution, with what its draws need again and again.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Beta {
+pub struct Beta {
     /// Alpha and beta, above 0.
-    pub(crate) shape: [f64; 2],
+    pub shape: [f64; 2],
     width: [f64; 2],
 }
 
 impl Beta {
     /// The distribution of this alpha and beta.
-    pub(crate) fn new(shape: [f64; 2]) -> Self {
+    pub fn new(shape: [f64; 2]) -> Self {
         Self { shape, width: shape.map(width) }
     }
 
     /// Its mean.
-    pub(crate) fn mean(&self) -> f64 {
+    #[must_use]
+    pub fn mean(&self) -> f64 {
         self.shape[0] / (self.shape[0] + self.shape[1])
     }
 }
@@ -256,6 +333,35 @@ mod tests {
         let mut stream = Chance::new(3).of(1);
         assert!((stream.beta(&Beta::new([1e12; 2])) - 0.5).abs() < 1e-5);
         assert!((0.999..=1.0).contains(&stream.beta(&Beta::new([1e9, 1.0]))));
+    }
+
+    /// What is accepted without a logarithm would have been accepted with it.
+    #[test]
+    fn the_squeeze_lies_below_the_test() {
+        for d in [2.0 / 3.0, 1.0, 5.0, 1e3, 1e9] {
+            for i in 0..4000 {
+                let z = f64::from(i) / 1000.0 - 1.0;
+                let right = d * (4.5 * z * z + 1.0 - (1.0 + z).powi(3) + 3.0 * (1.0 + z).ln());
+                for u in [1e-9, 0.1, 0.5, 0.9, 0.999].into_iter().chain([right.exp() * (1.0 + 1e-9) + 1e-15]) {
+                    assert!(!surely(z, d, u) || u.ln() < right + 1e-12 * (1.0 + d), "{z} {d} {u}");
+                }
+            }
+        }
+        assert!(surely(-0.7, 1.0, 0.3) && surely(0.4, 2.0 / 3.0, 0.98) && !surely(-0.81, 1.0, 1e-9));
+    }
+
+    #[test]
+    fn many_at_once_are_those_one_by_one() {
+        let chance = Chance::new(5);
+        let rows: Vec<u64> = (0..1000).map(|i| i * i).collect();
+        let shapes = [0.3, 0.999, 1.0, 1.5, 2.0, 7.0, 1e3, 1e12];
+        let laws: Vec<Beta> = (0..1000).map(|i| Beta::new([shapes[i % 8], shapes[i / 8 % 8]])).collect();
+        let mut draws = vec![0.0; 1000];
+        for len in [0, 1, 63, 64, 65, 1000] {
+            chance.betas(&rows[..len], &laws[..len], &mut draws[..len]);
+            let one = |i: usize| chance.of(rows[i]).beta(&laws[i]);
+            assert!((0..len).all(|i| draws[i].to_bits() == one(i).to_bits()), "{len}");
+        }
     }
 
     #[test]
