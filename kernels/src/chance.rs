@@ -124,7 +124,8 @@ wide! {
         for lane in 0..LANES {
             let (start, law) = (mix(key.wrapping_add(rows[lane].wrapping_mul(STRIDE))), &laws[lane]);
             let [a, b] = law.shape;
-            let (mut gamma, mut taken) = ([0.0; 2], (a >= 1.0) & (b >= 1.0) & (a + b > 2.0));
+            let (mut gamma, mut taken) = ([0.0; 2], (a >= 1.0) & (b >= 1.0));
+            let flat = taken & (a + b <= 2.0);
             for (of, gamma) in gamma.iter_mut().enumerate() {
                 let bits = mix(start.wrapping_add(GOLDEN.wrapping_mul(2 * of as u64 + 1)));
                 let uniform = open(mix(start.wrapping_add(GOLDEN.wrapping_mul(2 * of as u64 + 2))));
@@ -135,7 +136,9 @@ wide! {
                 *gamma = d * (root * root * root);
                 taken &= (u.abs() < ziggurat.inner[layer]) & surely(z, d, uniform);
             }
-            (tries.draws[lane], tries.taken[lane]) = (gamma[0] / (gamma[0] + gamma[1]), u64::from(taken));
+            let uniform = open(mix(start.wrapping_add(GOLDEN)));
+            tries.draws[lane] = if flat { uniform } else { gamma[0] / (gamma[0] + gamma[1]) };
+            tries.taken[lane] = u64::from(taken | flat);
         }
     }
 }

@@ -27,11 +27,11 @@ pub fn mean_distances(queries: MatRef<'_>, base: MatRef<'_>) -> Result<Vec<f64>,
         return Ok(vec![0.0; n]);
     }
     check_len("mean_distances", "columns", base.dim(), dim)?;
-    let wide: Vec<f64> = queries.data().iter().map(|x| f64::from(*x)).collect();
+    let wide = laid_out(queries);
     let mut all = vec![0.0; base.rows() * n];
     let rows = (TASK / (n * dim)).max(1);
     let tasks = all.par_chunks_mut(rows * n).zip(base.data().par_chunks(rows * dim));
-    tasks.for_each(|(out, rows)| distances(&wide, dim, rows, out));
+    tasks.for_each(|(out, rows)| distances(&wide, n, rows, dim, out));
     let mut sums = vec![0.0; n];
     for row in all.chunks_exact(n) {
         sums.iter_mut().zip(row).for_each(|(sum, distance)| *sum += distance);
@@ -39,32 +39,69 @@ pub fn mean_distances(queries: MatRef<'_>, base: MatRef<'_>) -> Result<Vec<f64>,
     Ok(sums.into_iter().map(|sum| sum / base.rows() as f64).collect())
 }
 
+/// The numbers of some queries that are looked at together: one lane of each for [`LANES`] columns.
+type Tile = [[f64; LANES]; AT_ONCE];
+
+/// Queries in groups of [`AT_ONCE`], tile after tile; zeros fill up what is missing.
+fn laid_out(queries: MatRef<'_>) -> Vec<Tile> {
+    let (n, tiles) = (queries.rows(), queries.dim().div_ceil(LANES));
+    let mut all = vec![[[0.0; LANES]; AT_ONCE]; n.div_ceil(AT_ONCE) * tiles];
+    for query in 0..n {
+        let group = &mut all[query / AT_ONCE * tiles..][..tiles];
+        for (tile, numbers) in group.iter_mut().zip(queries.row(query).chunks(LANES)) {
+            tile[query % AT_ONCE].iter_mut().zip(numbers).for_each(|(wide, x)| *wide = f64::from(*x));
+        }
+    }
+    all
+}
+
+/// Add the squared differences between a tile and the numbers of a base row.
+#[inline(always)]
+fn add(sums: &mut Tile, tile: &Tile, other: &[f32; LANES]) {
+    let mut wide = [0.0; LANES];
+    for lane in 0..LANES {
+        wide[lane] = f64::from(other[lane]);
+    }
+    for query in 0..AT_ONCE {
+        for lane in 0..LANES {
+            let difference = tile[query][lane] - wide[lane];
+            sums[query][lane] = difference.mul_add(difference, sums[query][lane]);
+        }
+    }
+}
+
+#[inline(always)]
+fn roots(sums: &Tile, out: &mut [f64]) {
+    out.iter_mut().zip(sums).for_each(|(out, lanes)| *out = lanes.iter().sum::<f64>().sqrt());
+}
+
 wide! {
-    /// `out[j, i] = |q_i - b_j|`.
-    fn distances(queries: &[f64], dim: usize, base: &[f32], out: &mut [f64]) {
-        let n = queries.len() / dim;
-        for (row, out) in base.chunks_exact(dim).zip(out.chunks_exact_mut(n)) {
-            for (group, out) in queries.chunks(AT_ONCE * dim).zip(out.chunks_mut(AT_ONCE)) {
-                let mut sums = [[0.0f64; LANES]; AT_ONCE];
-                for (at, row) in row.chunks(LANES).enumerate() {
-                    let mut other = [0.0f64; LANES];
-                    other.iter_mut().zip(row).for_each(|(wide, x)| *wide = f64::from(*x));
-                    for (sums, query) in sums.iter_mut().zip(group.chunks_exact(dim)) {
-                        let query = &query[at * LANES..];
-                        if let Some(query) = query.first_chunk::<LANES>() {
-                            for lane in 0..LANES {
-                                let difference = query[lane] - other[lane];
-                                sums[lane] = difference.mul_add(difference, sums[lane]);
-                            }
-                        } else {
-                            for (lane, x) in query.iter().enumerate() {
-                                let difference = x - other[lane];
-                                sums[lane] = difference.mul_add(difference, sums[lane]);
-                            }
-                        }
-                    }
+    /// `out[j, i] = |q_i - b_j|`, two base rows at a time: what is read of the queries serves both.
+    fn distances(queries: &[Tile], n: usize, base: &[f32], dim: usize, out: &mut [f64]) {
+        let tiles = dim.div_ceil(LANES);
+        for (rows, out) in base.chunks(2 * dim).zip(out.chunks_mut(2 * n)) {
+            let (one, two) = rows.split_at(dim);
+            // A row without a second is its own.
+            let two = if two.is_empty() { one } else { two };
+            let ((one, one_rest), (two, two_rest)) = (one.as_chunks::<LANES>(), two.as_chunks::<LANES>());
+            for (at, group) in queries.chunks_exact(tiles).enumerate() {
+                let (mut a, mut b) = ([[0.0; LANES]; AT_ONCE], [[0.0; LANES]; AT_ONCE]);
+                for ((tile, one), two) in group.iter().zip(one).zip(two) {
+                    add(&mut a, tile, one);
+                    add(&mut b, tile, two);
                 }
-                out.iter_mut().zip(&sums).for_each(|(out, sums)| *out = sums.iter().sum::<f64>().sqrt());
+                if let Some(tile) = group.get(one.len()) {
+                    let (mut one, mut two) = ([0.0; LANES], [0.0; LANES]);
+                    one[..one_rest.len()].copy_from_slice(one_rest);
+                    two[..two_rest.len()].copy_from_slice(two_rest);
+                    add(&mut a, tile, &one);
+                    add(&mut b, tile, &two);
+                }
+                let places = at * AT_ONCE..n.min((at + 1) * AT_ONCE);
+                roots(&a, &mut out[places.clone()]);
+                if let Some(out) = out.get_mut(n..) && !out.is_empty() {
+                    roots(&b, &mut out[places]);
+                }
             }
         }
     }

@@ -41,6 +41,17 @@ impl Posteriors {
         self.slots.get(row).map_or(rule.prior, |slot| self.at(slot, rule, now))
     }
 
+    /// The posteriors of many prompts, most of which have not been heard of.
+    pub(crate) fn of_all(&self, rows: &[u64], rule: &Rule, now: u64, laws: &mut Vec<Beta>) {
+        laws.clear();
+        laws.resize(rows.len(), rule.prior);
+        for (law, row) in laws.iter_mut().zip(rows) {
+            if let Some(slot) = self.slots.get(*row) {
+                *law = self.at(slot, rule, now);
+            }
+        }
+    }
+
     /// Whether the prompt has been heard of.
     pub(crate) fn knows(&self, row: u64) -> bool {
         self.slots.get(row).is_some()

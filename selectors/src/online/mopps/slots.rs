@@ -2,15 +2,21 @@
 //!
 //! Home of an id is its remainder by the capacity, so that consecutive ids lie side by side; a collision steps on by an odd
 //! stride that mixes all bits of the id. At most half of the places are taken. Results never depend on the table's order.
-//! Cost: one place a look-up for dense ids, about two otherwise; 16 bytes a place.
+//! Most candidates of a large corpus were never heard of: a bit for each remainder by 32 times the capacity says so without a look.
+//! Cost: one place a look-up for dense ids, about two otherwise; 20 bytes a place.
 
 /// A place without an id.
 const FREE: u32 = u32::MAX;
+
+/// Bits a place.
+const BITS: usize = 32;
 
 /// The table.
 #[derive(Debug, Default)]
 pub(crate) struct Slots {
     places: Vec<(u64, u32)>,
+    /// Ids with an unset bit are not in the table.
+    heard: Vec<u64>,
     held: usize,
 }
 
@@ -18,11 +24,24 @@ impl Slots {
     /// The slot of an id.
     #[inline]
     pub(crate) fn get(&self, id: u64) -> Option<usize> {
-        if self.places.is_empty() {
+        if self.heard.is_empty() || !self.may_have(id) {
             return None;
         }
         let (_, slot) = self.places[self.place(id)];
         (slot != FREE).then_some(slot as usize)
+    }
+
+    /// Where the bit of an id is.
+    #[inline]
+    fn bit(&self, id: u64) -> (usize, u64) {
+        let at = truncated(id) & (64 * self.heard.len() - 1);
+        (at / 64, 1 << (at % 64))
+    }
+
+    #[inline]
+    fn may_have(&self, id: u64) -> bool {
+        let (word, bit) = self.bit(id);
+        self.heard[word] & bit != 0
     }
 
     /// The slot of an id, the next free one if it has none yet.
@@ -36,6 +55,7 @@ impl Slots {
             *slot = u32::try_from(self.held).unwrap_or(FREE);
             self.places[place].0 = id;
             self.held += 1;
+            self.mark(id);
         }
         self.places[place].1 as usize
     }
@@ -52,12 +72,19 @@ impl Slots {
         at
     }
 
+    fn mark(&mut self, id: u64) {
+        let (word, bit) = self.bit(id);
+        self.heard[word] |= bit;
+    }
+
     fn grow(&mut self) {
         let wider = vec![(0, FREE); (2 * self.places.len()).max(64)];
+        self.heard = vec![0; wider.len() * BITS / 64];
         let old = std::mem::replace(&mut self.places, wider);
         for entry in old.into_iter().filter(|entry| entry.1 != FREE) {
             let place = self.place(entry.0);
             self.places[place] = entry;
+            self.mark(entry.0);
         }
     }
 }

@@ -1,10 +1,12 @@
 //! Snapshots, in a file of their own: `snapshots.db`. They are large, and a call that appends to the journal must not wait for them.
 //!
 //! The file is a cache: without it a restart takes longer, nothing else. So it need not agree with the journal at every moment: a snapshot
-//! is named by key and time of its session, and one that a seek has undone is passed over when it is read.
+//! is named by key and time of its session, and one that a seek has undone is passed over when it is read. Nor is it waited for until
+//! the disk has it: a body begins with its digest, and one that a power cut has damaged is passed over as well.
 
 use super::fault::{reading, writing};
 use super::files::{Folder, own};
+use crate::store::pack::bound;
 use crate::store::{Snapshot, held, sql};
 use curate_api::Result;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
@@ -17,6 +19,9 @@ const TABLE: &str = "CREATE TABLE IF NOT EXISTS snapshots (session TEXT NOT NULL
 
 const LAST: &str =
     "SELECT step, after, body FROM snapshots WHERE session = $1 AND step <= $2 ORDER BY step DESC LIMIT 1";
+
+/// Bytes of a body's digest.
+const DIGEST: usize = blake3::OUT_LEN;
 
 /// Rows cleared away at once.
 const PORTION: i64 = 8;
@@ -39,7 +44,7 @@ impl Kept {
                 db.busy_timeout(Duration::from_secs(10))?;
                 db.pragma_update(None, "page_size", 16384)?;
                 db.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
-                db.pragma_update(None, "synchronous", "NORMAL")?;
+                db.pragma_update(None, "synchronous", "OFF")?;
                 db.execute(TABLE, [])?;
                 db.prepare(LAST).map(drop)
             };
@@ -58,6 +63,7 @@ impl Kept {
 
     /// Keep one.
     pub(super) fn put(&self, session: &str, (step, after): (i64, i64), body: &[u8]) -> Result<()> {
+        let body = [blake3::hash(body).as_bytes(), body].concat();
         let mut db = held(&self.db);
         let mut whole = || {
             let tx = db.transaction()?;
@@ -68,11 +74,19 @@ impl Kept {
         whole().map_err(|error| writing(&error))
     }
 
-    /// The last one up to a step.
-    pub(super) fn last(&self, session: &str, step: i64) -> Result<Option<Snapshot>> {
+    /// The last whole one up to a step.
+    pub(super) fn last(&self, session: &str, mut step: i64) -> Result<Option<Snapshot>> {
         let db = held(&self.db);
-        let found = || db.prepare_cached(LAST)?.query_row(params![session, step], super::rows::snapshot).optional();
-        found().map_err(|error| reading(&error))
+        loop {
+            let found = || db.prepare_cached(LAST)?.query_row(params![session, step], super::rows::snapshot).optional();
+            let Some(mut found) = found().map_err(|error| reading(&error))? else { return Ok(None) };
+            let whole = found.body.split_first_chunk::<DIGEST>();
+            if whole.is_some_and(|(digest, body)| blake3::hash(body).as_bytes() == digest) {
+                found.body.drain(..DIGEST);
+                return Ok(Some(found));
+            }
+            step = bound(found.step) - 1;
+        }
     }
 
     /// Forget those behind a step.
