@@ -13,6 +13,7 @@ mod transport;
 
 use std::sync::Arc;
 
+use curate_kernels::cuda::{Cuda, emulated_for_tests};
 use curate_kernels::{Backend, Cpu, Isa, MatRef, Reference};
 
 /// A small deterministic generator for test data (64-bit LCG, high bits).
@@ -35,12 +36,18 @@ impl Draw {
     }
 }
 
-/// Every backend this machine can run; CUDA where there is a device.
+/// Every backend this machine can run; CUDA where there is a device, and its kernels in the emulation where there is g++.
 pub fn backends() -> Vec<Arc<dyn Backend>> {
     let mut all: Vec<Arc<dyn Backend>> = vec![Arc::new(Reference)];
     all.extend(Isa::all().into_iter().filter_map(Cpu::with_isa).map(|cpu| Arc::new(cpu) as Arc<dyn Backend>));
     all.extend(curate_kernels::open("cuda:0"));
+    all.extend(emulated());
     all
+}
+
+/// The CUDA body on the emulated device.
+pub fn emulated() -> Option<Arc<dyn Backend>> {
+    emulated_for_tests().map(|device| Arc::new(Cuda::on(device)) as Arc<dyn Backend>)
 }
 
 /// View of `data`.

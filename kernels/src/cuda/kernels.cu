@@ -4,10 +4,6 @@
 
 #define ROWS 4     // rows a warp works on at once
 #define OTHERS 4   // centroids, or base rows, it compares them with at once
-#define FULL 0xFFFFFFFFu
-
-typedef unsigned int u32;
-typedef unsigned long long u64;
 
 // Sum of the 64 lanes: `low` holds lane `thread`, `high` lane `32 + thread`. Valid in thread 0, then given to all.
 __device__ __forceinline__ float tree(float low, float high) {

@@ -14,8 +14,7 @@ struct Resident<'a> {
 
 /// Keep `x` on the device if it fits, else stream it at every call.
 pub(super) fn open<'a>(cuda: &'a Cuda, x: MatRef<'a>) -> Result<Box<dyn Lloyd + 'a>, KernelError> {
-    let (free, _) = cuda.stream.context().mem_get_info().map_err(|e| cuda.failed(e))?;
-    if x.data().len() * 4 > free / 2 {
+    if x.data().len() as u64 * 4 > cuda.device.info().free / 2 {
         return Ok(Box::new(PlainLloyd { backend: cuda, x, sq_dist: Vec::new() }));
     }
     let mut parts = Vec::new();

@@ -1,0 +1,130 @@
+//! Attention of a batch: its tiles, and which of the kernels takes them.
+
+use super::numbers::{Numbers, Precision};
+use super::ops::{Ops, Rows, THREADS, size};
+use crate::KernelError;
+use crate::cuda::{Arg, Buffer, Device};
+use std::ops::Range;
+
+/// Rows of a tile of `attention.cu`, rows it looks at together, and its threads.
+const ROWS: usize = 8;
+const OTHERS: usize = 32;
+const BLOCK: u32 = 128;
+/// Widest head of `attention.cu`.
+const WIDEST: usize = 144;
+
+/// Heads of a batch.
+#[derive(Clone, Copy)]
+pub(super) struct Heads {
+    pub(super) heads: usize,
+    pub(super) kv_heads: usize,
+    pub(super) head_dim: usize,
+    /// A query sees no key behind it.
+    pub(super) causal: bool,
+}
+
+/// Sequences cut into tiles: start and end of the sequence, first row of the tile.
+pub(super) struct Tiles {
+    list: Buffer<u32>,
+    count: usize,
+}
+
+/// Biases by distance: `[heads, 2 reach + 1]`, farther ones as at `reach`.
+pub(super) struct Relative {
+    pub(super) table: Buffer<f32>,
+    pub(super) reach: usize,
+}
+
+/// Queries, keys and values.
+#[derive(Clone, Copy)]
+pub(super) struct Seen<'a> {
+    pub(super) q: Rows<'a>,
+    pub(super) k: Rows<'a>,
+    pub(super) v: Rows<'a>,
+}
+
+impl Tiles {
+    /// Of sequences that follow one another.
+    pub(super) fn new(device: &Device, segments: &[Range<usize>]) -> Result<Self, KernelError> {
+        let tiles = segments.iter().flat_map(|s| {
+            s.clone().step_by(ROWS).flat_map(move |first| [s.start as u32, s.end as u32, first as u32])
+        });
+        let list: Vec<u32> = tiles.collect();
+        Ok(Self { count: list.len() / 3, list: device.upload(&list)? })
+    }
+}
+
+impl Heads {
+    /// Refuse what no kernel takes.
+    pub(super) fn check(&self, device: &Device) -> Result<(), KernelError> {
+        if self.head_dim <= WIDEST {
+            return Ok(());
+        }
+        let message = format!("heads of {} numbers are wider than {WIDEST}; use --device cpu", self.head_dim);
+        Err(KernelError::Device { device: device.name().to_owned(), message })
+    }
+
+    const fn width(&self) -> usize {
+        self.heads * self.head_dim
+    }
+
+    /// What every kernel of attention begins with.
+    fn args<'a>(&self, seen: Seen<'a>, tiles: &'a Tiles, window: Option<usize>) -> Vec<Arg<'a>> {
+        let rows = [seen.q.arg(), seen.q.stride(), seen.k.arg(), seen.v.arg(), seen.k.stride(), seen.v.stride()];
+        let shape = [size(self.heads), size(self.heads / self.kv_heads), size(self.head_dim)];
+        let scale = Arg::F32(1.0 / (self.head_dim as f32).sqrt());
+        let sight = [scale, size(window.unwrap_or(0)), Arg::U32(u32::from(self.causal))];
+        [&rows[..], &[seen.q.numbers.half(), tiles.list.arg()], &shape, &sight].concat()
+    }
+}
+
+impl Ops<'_> {
+    /// The output, as wide as the queries, and the logarithms of the sums.
+    pub(super) fn attend(
+        &self,
+        heads: Heads,
+        seen: Seen,
+        (tiles, window): (&Tiles, Option<usize>),
+        relative: Option<&Relative>,
+        tokens: usize,
+    ) -> Result<(Numbers, Buffer<f32>), KernelError> {
+        let (out, lse) = (self.fresh(tokens * heads.width())?, self.device.alloc::<f32>(tokens * heads.heads)?);
+        let bias = relative.map_or([lse.arg(), size(0)], |r| [r.table.arg(), size(r.reach)]);
+        let args = [&heads.args(seen, tiles, window)[..], &bias, &[out.arg(), lse.arg()]].concat();
+        let shared = 4 * (2 * OTHERS * (heads.head_dim + 1) + ROWS * heads.head_dim + ROWS * OTHERS);
+        let grid = (tiles.count as u32, heads.heads as u32, 1);
+        self.device.launch("net_attend", grid, BLOCK, shared as u32, &args)?;
+        Ok((out, lse))
+    }
+
+    /// The gradients of queries, keys and values side by side, `[tokens, q_width + 2 kv_width]`, from that of the output.
+    pub(super) fn attend_back(
+        &self,
+        heads: Heads,
+        seen: Seen,
+        (tiles, window): (&Tiles, Option<usize>),
+        (out, lse, gout): (&Numbers, &Buffer<f32>, &Numbers),
+    ) -> Result<Numbers, KernelError> {
+        let (width, kv_width) = (heads.width(), heads.kv_heads * heads.head_dim);
+        let (tokens, stride) = (lse.len() / heads.heads, width + 2 * kv_width);
+        let (gradient, delta) = (self.fresh(tokens * stride)?, self.device.alloc::<f32>(lse.len())?);
+        let args = [out.arg(), gout.arg(), out.half(), Arg::U64(lse.len() as u64), size(heads.head_dim), delta.arg()];
+        let blocks = (32 * lse.len()).div_ceil(THREADS as usize) as u32;
+        self.device.launch("net_attend_delta", (blocks, 1, 1), THREADS, 0, &args)?;
+        let known = [&heads.args(seen, tiles, window)[..], &[gout.arg(), lse.arg(), delta.arg()]].concat();
+        let own = 4 * (2 * OTHERS * (heads.head_dim + 1) + 2 * ROWS * heads.head_dim);
+        let grid = |count: usize| (tiles.count as u32, count as u32, 1);
+        let args = [&known[..], &[gradient.arg(), size(stride)]].concat();
+        let shared = (own + 4 * ROWS * OTHERS) as u32;
+        self.device.launch("net_attend_back_queries", grid(heads.heads), BLOCK, shared, &args)?;
+        let args = [&known[..], &[gradient.at(width), gradient.at(width + kv_width), size(stride)]].concat();
+        let shared = (own + 8 * ROWS * OTHERS) as u32;
+        self.device.launch("net_attend_back_keys", grid(heads.kv_heads), BLOCK, shared, &args)?;
+        Ok(gradient)
+    }
+}
+
+/// Whether products are formed by tensor cores.
+pub(super) fn by_tensor_cores(precision: Precision, device: &Device) -> bool {
+    precision == Precision::Bf16 && device.info().capability >= 80
+}
