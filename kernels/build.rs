@@ -1,6 +1,8 @@
 //! Carries PTX made ahead into the binary where `CURATE_PTX_DIR` names a folder of `<program>.compute_<capability>.ptx`
 //! (see `examples/ptx.rs`); otherwise an empty list, and kernels are compiled at run time.
 
+#![allow(clippy::disallowed_methods)] // reason: a build script speaks with cargo through its environment
+
 use std::fmt::Write as _;
 use std::path::Path;
 use std::{env, fs, io};
@@ -18,7 +20,7 @@ fn main() -> io::Result<()> {
             let parts = name.strip_suffix(".ptx").and_then(|stem| stem.split_once(".compute_"));
             if let Some((program, capability)) = parts.and_then(|(p, c)| c.parse::<u32>().ok().map(|c| (p, c))) {
                 let path = fs::canonicalize(file.path())?;
-                let _ = writeln!(list, "    ({program:?}, {capability}, include_str!({path:?})),");
+                let _ = writeln!(list, "    ({program:?}, {capability}, include_str!({:?})),", path.to_string_lossy());
             }
         }
     }

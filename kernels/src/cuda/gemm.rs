@@ -3,6 +3,8 @@
 //! `C = alpha op(A) op(B) + beta C`, row-major, one or a batch at even strides. cuBLAS counts by columns, so it is asked for
 //! `C^T = op(B)^T op(A)^T`.
 
+#![allow(clippy::many_single_char_names)] // reason: as in the books
+
 use cudarc::cublas::result::gemm_strided_batched_ex;
 use cudarc::cublas::sys::{cublasComputeType_t as Compute, cublasGemmAlgo_t, cublasOperation_t, cudaDataType};
 
@@ -144,14 +146,13 @@ impl Device {
                 let int = |v: usize| i32::try_from(v).map_err(|_| self.fail(format!("gemm: {v} is beyond 32 bits")));
                 let op = |t| if t { cublasOperation_t::CUBLAS_OP_T } else { cublasOperation_t::CUBLAS_OP_N };
                 let compute = match g.math {
-                    Math::F32 => Compute::CUBLAS_COMPUTE_32F,
                     Math::Tf32 if I::TYPE == cudaDataType::CUDA_R_32F => Compute::CUBLAS_COMPUTE_32F_FAST_TF32,
                     Math::Bf16 if I::TYPE == cudaDataType::CUDA_R_32F => Compute::CUBLAS_COMPUTE_32F_FAST_16BF,
                     _ => Compute::CUBLAS_COMPUTE_32F,
                 };
                 let (m, n, k) = (int(g.m)?, int(g.n)?, int(g.k)?);
                 let [lda, ldb, ldc] = [int(g.strides[0])?, int(g.strides[1])?, int(g.strides[2])?];
-                let [step_a, step_b, step_c] = g.batch_strides.map(|s| s as i64);
+                let [step_a, step_b, step_c] = g.batch_strides.map(|s| (s as u64).cast_signed());
                 let (alpha, beta) = (&raw const g.alpha, &raw const g.beta);
                 // SAFETY: the spans were checked; handle and buffers are of this device; factors outlive the call.
                 unsafe {

@@ -1,5 +1,7 @@
 //! The device layer on the emulated device.
 
+#![allow(clippy::many_single_char_names)] // reason: as in the books
+
 use super::*;
 
 #[test]
