@@ -3,6 +3,7 @@
 
 mod builtin;
 mod compact;
+mod device;
 mod files;
 mod golden;
 mod gradients;

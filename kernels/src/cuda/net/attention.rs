@@ -46,9 +46,9 @@ pub(super) struct Seen<'a> {
 impl Tiles {
     /// Of sequences that follow one another.
     pub(super) fn new(device: &Device, segments: &[Range<usize>]) -> Result<Self, KernelError> {
-        let tiles = segments.iter().flat_map(|s| {
-            s.clone().step_by(ROWS).flat_map(move |first| [s.start as u32, s.end as u32, first as u32])
-        });
+        let tiles = segments
+            .iter()
+            .flat_map(|s| s.clone().step_by(ROWS).flat_map(move |first| [s.start as u32, s.end as u32, first as u32]));
         let list: Vec<u32> = tiles.collect();
         Ok(Self { count: list.len() / 3, list: device.upload(&list)? })
     }
@@ -122,9 +122,4 @@ impl Ops<'_> {
         self.device.launch("net_attend_back_keys", grid(heads.kv_heads), BLOCK, shared, &args)?;
         Ok(gradient)
     }
-}
-
-/// Whether products are formed by tensor cores.
-pub(super) fn by_tensor_cores(precision: Precision, device: &Device) -> bool {
-    precision == Precision::Bf16 && device.info().capability >= 80
 }

@@ -84,15 +84,15 @@ impl Numbers {
     pub(super) fn write(&self, device: &Device, offset: usize, values: Values<'_>) -> Result<(), KernelError> {
         match (self, values) {
             (Self::Wide(to), Values::Wide(x)) => device.copy_into(x, to, offset),
-            (Self::Half(to), Values::Half(x)) => each_chunk(x, |x, at| {
-                device.copy_into(&convert(x, |bits| Bf16(*bits)), to, offset + at)
-            }),
-            (Self::Half(to), Values::Wide(x)) => each_chunk(x, |x, at| {
-                device.copy_into(&convert(x, |v| Bf16::from_f32(*v)), to, offset + at)
-            }),
-            (Self::Wide(to), Values::Half(x)) => each_chunk(x, |x, at| {
-                device.copy_into(&convert(x, |bits| Bf16(*bits).to_f32()), to, offset + at)
-            }),
+            (Self::Half(to), Values::Half(x)) => {
+                each_chunk(x, |x, at| device.copy_into(&convert(x, |bits| Bf16(*bits)), to, offset + at))
+            }
+            (Self::Half(to), Values::Wide(x)) => {
+                each_chunk(x, |x, at| device.copy_into(&convert(x, |v| Bf16::from_f32(*v)), to, offset + at))
+            }
+            (Self::Wide(to), Values::Half(x)) => {
+                each_chunk(x, |x, at| device.copy_into(&convert(x, |bits| Bf16(*bits).to_f32()), to, offset + at))
+            }
         }
     }
 }

@@ -115,7 +115,10 @@ impl Plan {
     pub(super) fn gains(&self) -> Vec<(usize, usize)> {
         let block = |block: &Block| {
             let heads = block.qk_norm.into_iter().flatten().map(|id| (id, self.head_dim));
-            [(block.input_norm, self.hidden), (block.post_norm, self.hidden)].into_iter().chain(heads).collect::<Vec<_>>()
+            [(block.input_norm, self.hidden), (block.post_norm, self.hidden)]
+                .into_iter()
+                .chain(heads)
+                .collect::<Vec<_>>()
         };
         self.blocks.iter().flat_map(block).chain([(self.final_norm, self.hidden)]).collect()
     }

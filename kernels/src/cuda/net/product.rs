@@ -66,5 +66,9 @@ impl Ops<'_> {
 }
 
 fn mixed(precision: Precision) -> KernelError {
-    KernelError::Shape { op: "product", expected: format!("numbers of one kind ({precision:?})"), got: "two".to_owned() }
+    KernelError::Shape {
+        op: "product",
+        expected: format!("numbers of one kind ({precision:?})"),
+        got: "two".to_owned(),
+    }
 }

@@ -43,8 +43,7 @@ impl Weights {
         plan: &Plan,
         tensors: &dyn Tensors,
     ) -> Result<Self, KernelError> {
-        let mut weights =
-            Self { vectors: HashMap::new(), matrices: HashMap::new(), stacks: HashMap::new(), places: Vec::new() };
+        let mut weights = Self::empty();
         for (id, width) in plan.gains() {
             weights.vectors.insert(id, device.alloc(width)?);
             weights.note(id, Place::Vector);
@@ -59,6 +58,11 @@ impl Weights {
         }
         weights.refresh(device, tensors)?;
         Ok(weights)
+    }
+
+    /// None at all.
+    pub(super) fn empty() -> Self {
+        Self { vectors: HashMap::new(), matrices: HashMap::new(), stacks: HashMap::new(), places: Vec::new() }
     }
 
     fn note(&mut self, id: usize, place: Place) {
