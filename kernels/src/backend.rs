@@ -56,6 +56,22 @@ pub trait Lloyd {
     /// # Errors
     /// Those of [`Backend::assign`], and [`KernelError::Stopped`] when `tick` asks to stop.
     fn assign(&mut self, centroids: MatRef<'_>, labels: &mut [u32], tick: Tick<'_>) -> Result<(), KernelError>;
+
+    /// Let the rows `x` (those it was made with) go from their segments in `before` to those in `after`; `u32::MAX` before: the row
+    /// enters. Labels are below the number of segments, magnitudes as announced.
+    ///
+    /// # Errors
+    /// [`KernelError::Device`] where a device fails.
+    fn shift(
+        &mut self,
+        x: MatRef<'_>,
+        before: &[u32],
+        after: &[u32],
+        sums: &mut SegmentSums,
+    ) -> Result<(), KernelError> {
+        sums.shift(x, before, after);
+        Ok(())
+    }
 }
 
 /// A device that runs the coarse operations.

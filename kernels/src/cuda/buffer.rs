@@ -80,6 +80,9 @@ pub enum Arg<'a> {
 }
 
 impl Arg<'_> {
+    /// No place at all, for what a kernel may do without.
+    pub const NULL: Self = Self::Pointer(0, PhantomData);
+
     /// Where the value lies, and its bytes.
     pub(super) fn place(&self) -> (*const c_void, u32) {
         match self {

@@ -27,6 +27,8 @@ pub struct Info {
     pub capability: u32,
     /// CUDA version the driver serves, 13000 for 13.0; 0 for the emulation.
     pub driver: i32,
+    /// Bytes of shared memory that a block may have.
+    pub shared: u32,
     /// Bytes of memory.
     pub total: u64,
     /// Bytes that are free now.
@@ -95,11 +97,34 @@ impl Device {
         let left = limit.saturating_sub(self.core.used.load(Ordering::Relaxed));
         let info = match &self.core.body {
             Body::Real(real) => real.info(),
-            Body::Emulated => {
-                Info { chip: "emulated".to_owned(), capability: 90, driver: 0, total: 8 << 30, free: 8 << 30 }
-            }
+            Body::Emulated => Info {
+                chip: "emulated".to_owned(),
+                capability: 90,
+                driver: 0,
+                shared: 227 << 10,
+                total: 8 << 30,
+                free: 8 << 30,
+            },
         };
         Info { total: info.total.min(limit), free: info.free.min(left), ..info }
+    }
+
+    /// Compute capability, 90 for 9.0.
+    #[must_use]
+    pub fn capability(&self) -> u32 {
+        match &self.core.body {
+            Body::Real(real) => real.fixed().capability,
+            Body::Emulated => 90,
+        }
+    }
+
+    /// Bytes of shared memory that a block may have.
+    #[must_use]
+    pub fn shared_memory(&self) -> u32 {
+        match &self.core.body {
+            Body::Real(real) => real.fixed().shared,
+            Body::Emulated => 227 << 10,
+        }
     }
 
     /// Hold at most so many bytes from now on (`--vram`).

@@ -2,6 +2,7 @@
 //! travels while kernels work on this one.
 
 use std::ops::Range;
+use std::sync::PoisonError;
 
 use cudarc::driver::{CudaEvent, PinnedHostSlice, result};
 
@@ -20,7 +21,12 @@ struct Lane {
 }
 
 impl Lane {
+    /// With pinned memory left by the last feed where that is enough: to pin is slow.
     fn new(real: &Real, bytes: usize) -> Result<Self, KernelError> {
+        let mut spare = real.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = spare.iter().position(|host| host.len() >= bytes) {
+            return Ok(Self { host: spare.swap_remove(at), sent: None, used: None });
+        }
         // SAFETY: written before it is read.
         let host = unsafe { real.copy.context().alloc_pinned::<u8>(bytes.max(1)) }.map_err(|e| real.failed(e))?;
         Ok(Self { host, sent: None, used: None })
@@ -43,17 +49,37 @@ impl Device {
         let ranges: Vec<_> = (0..data.len()).step_by(block).map(|at| at..(at + block).min(data.len())).collect();
         let buffers = [self.alloc::<T>(block)?, self.alloc::<T>(if ranges.len() > 1 { block } else { 0 })?];
         let Body::Real(real) = &self.core.body else {
-            for (b, range) in ranges.into_iter().enumerate() {
-                self.copy_into(&data[range.clone()], &buffers[b % 2], 0)?;
-                body(&buffers[b % 2], range)?;
-            }
-            return Ok(());
+            return self.feed_plainly(data, ranges, &buffers, body);
         };
+        if ranges.len() < 2 {
+            return self.feed_plainly(data, ranges, &buffers, body);
+        }
         let mut lanes = [Lane::new(real, block * size_of::<T>())?, Lane::new(real, buffers[1].len() * size_of::<T>())?];
         let result = through(real, data, &ranges, &buffers, &mut lanes, &mut body);
         // Buffers and pinned memory must outlive every copy, also after an error.
         let drained = real.copy.synchronize().and_then(|()| real.main.synchronize()).map_err(|e| real.failed(e));
+        if drained.is_ok() {
+            let mut spare = real.spare.lock().unwrap_or_else(PoisonError::into_inner);
+            spare.clear();
+            spare.extend(lanes.map(|lane| lane.host));
+        }
         result.and(drained)
+    }
+}
+
+impl Device {
+    fn feed_plainly<T: Plain>(
+        &self,
+        data: &[T],
+        ranges: Vec<Range<usize>>,
+        buffers: &[Buffer<T>; 2],
+        mut body: impl FnMut(&Buffer<T>, Range<usize>) -> Result<(), KernelError>,
+    ) -> Result<(), KernelError> {
+        for (b, range) in ranges.into_iter().enumerate() {
+            self.copy_into(&data[range.clone()], &buffers[b % 2], 0)?;
+            body(&buffers[b % 2], range)?;
+        }
+        Ok(())
     }
 }
 

@@ -11,9 +11,11 @@ mod emulated;
 mod feed;
 mod gemm;
 mod lloyd;
+mod nearest;
 pub mod net;
 pub mod program;
 mod real;
+mod topk;
 
 use std::ops::Range;
 
@@ -21,15 +23,17 @@ pub use buffer::{Arg, Bf16, Buffer, Plain};
 pub use device::{Device, Info, Mark};
 pub use gemm::{Element, Gemm, Math};
 
-use crate::backend::{check_assign, check_finite, check_len, check_own, check_top_k};
+use crate::backend::{check_assign, check_len, check_own, check_top_k};
 use crate::{Backend, KernelError, Lloyd, MatRef, Metric, Neighbours, SegmentSums};
 
 /// Threads of a block: eight warps.
 const THREADS: u32 = 256;
 /// Rows a warp works on at once (`ROWS` in the source).
 const ROWS_PER_WARP: u64 = 4;
+/// Rows whose sums a thread keeps (32 in the source).
+const SEGMENT_ROWS: u64 = 32;
 /// Bytes of rows sent to the device at a time.
-const BLOCK_BYTES: usize = 256 << 20;
+const BLOCK_BYTES: usize = 64 << 20;
 
 /// One CUDA device.
 pub struct Cuda {
@@ -54,11 +58,32 @@ pub fn emulated_for_tests() -> Option<Device> {
     }
 }
 
-/// Rows on the device.
+/// Rows that lie on the device.
 struct Held {
     data: Buffer<f32>,
-    rows: u64,
+    count: u64,
     dim: u32,
+}
+
+/// A view of them, or of a block that passes through.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    data: &'a Buffer<f32>,
+    count: u64,
+    dim: u32,
+}
+
+impl Held {
+    const fn rows(&self) -> Rows<'_> {
+        Rows { data: &self.data, count: self.count, dim: self.dim }
+    }
+}
+
+impl<'a> Rows<'a> {
+    /// As a kernel takes them: numbers, count, width.
+    const fn args(self) -> [Arg<'a>; 3] {
+        [self.data.arg(), Arg::U64(self.count), Arg::U32(self.dim)]
+    }
 }
 
 impl Cuda {
@@ -68,7 +93,7 @@ impl Cuda {
     /// As [`Device::open`].
     pub fn open(ordinal: usize) -> Result<Self, KernelError> {
         let cuda = Self::on(Device::open(ordinal, None)?);
-        cuda.norms(&cuda.hold(MatRef::new(&[1.0], 1)?)?)?; // A missing compiler shows here and not in the midst of work.
+        cuda.norms(cuda.hold(MatRef::new(&[1.0], 1)?)?.rows(), &mut [0.0])?; // A missing compiler shows here and not in the midst of work.
         Ok(cuda)
     }
 
@@ -85,41 +110,79 @@ impl Cuda {
     }
 
     fn hold(&self, x: MatRef<'_>) -> Result<Held, KernelError> {
-        let dim = u32::try_from(x.dim()).map_err(|_| too_wide(x.dim()))?;
-        Ok(Held { data: self.device.upload(x.data())?, rows: x.rows() as u64, dim })
+        Ok(Held { data: self.device.upload(x.data())?, count: x.rows() as u64, dim: narrow(x.dim())? })
     }
 
-    /// Canonical squared norms of held rows; an error names the first that is not finite, counted from `first`.
-    fn check_rows(&self, op: &'static str, held: &Held, first: usize) -> Result<(), KernelError> {
-        let norms = self.norms(held)?;
-        check_finite(op, &norms).map_err(|error| match error {
-            KernelError::NotFinite { op, row } => KernelError::NotFinite { op, row: row + first },
-            other => other,
+    /// Call `body(rows, range)` for block after block of `x`; the next one travels meanwhile.
+    fn each_block(
+        &self,
+        x: MatRef<'_>,
+        mut body: impl FnMut(Rows<'_>, Range<usize>) -> Result<(), KernelError>,
+    ) -> Result<(), KernelError> {
+        let dim = narrow(x.dim())?;
+        self.device.feed(x.data(), block_rows(x.dim()) * x.dim(), |data, range| {
+            let range = range.start / x.dim()..range.end / x.dim();
+            body(Rows { data, count: range.len() as u64, dim }, range)
         })
     }
 
-    fn norms(&self, held: &Held) -> Result<Vec<f32>, KernelError> {
-        let out = self.device.alloc::<f32>(held.rows as usize)?;
-        let args = [held.data.arg(), Arg::U64(held.rows), Arg::U32(held.dim), out.arg()];
-        self.device.launch("row_sq_norms", warps(held.rows), THREADS, 0, &args)?;
-        let mut norms = vec![0.0; held.rows as usize];
-        self.device.download(&out, &mut norms)?;
-        Ok(norms)
+    /// An error that names the first row whose canonical squared norm is not finite, counted from `first`.
+    fn check_rows(&self, op: &'static str, x: Rows<'_>, first: usize) -> Result<(), KernelError> {
+        let bad = self.device.upload(&[u64::MAX])?;
+        let [data, count, dim] = x.args();
+        let args = [data, count, dim, Arg::U64(first as u64), bad.arg()];
+        self.device.launch("check_finite", warps(x.count), THREADS, 0, &args)?;
+        let mut row = [0];
+        self.device.download(&bad, &mut row)?;
+        if row[0] == u64::MAX { Ok(()) } else { Err(KernelError::NotFinite { op, row: row[0] as usize }) }
     }
 
-    fn assign_held(
+    fn norms(&self, x: Rows<'_>, norms: &mut [f32]) -> Result<(), KernelError> {
+        let out = self.device.alloc::<f32>(norms.len())?;
+        let args = [&x.args()[..], &[out.arg()]].concat();
+        self.device.launch("row_sq_norms", warps(x.count), THREADS, 0, &args)?;
+        self.device.download(&out, norms)
+    }
+
+    /// Labels by comparing every pair; distances too where wanted.
+    fn label_plainly(
         &self,
-        x: &Held,
-        centroids: &Held,
-        labels: &mut [u32],
-        sq_dist: &mut [f32],
+        x: Rows<'_>,
+        c: Rows<'_>,
+        labels: &Buffer<u32>,
+        sq_dist: Option<&Buffer<f32>>,
     ) -> Result<(), KernelError> {
-        let (out_labels, out_dist) = (self.device.alloc::<u32>(labels.len())?, self.device.alloc::<f32>(labels.len())?);
-        let (n, k) = (Arg::U64(x.rows), Arg::U32(centroids.rows as u32));
-        let args = [x.data.arg(), n, centroids.data.arg(), k, Arg::U32(x.dim), out_labels.arg(), out_dist.arg()];
-        self.device.launch("assign", warps(x.rows.div_ceil(ROWS_PER_WARP)), THREADS, 0, &args)?;
-        self.device.download(&out_labels, labels)?;
-        self.device.download(&out_dist, sq_dist)
+        let [data, count, dim] = x.args();
+        let dist = sq_dist.map_or(Arg::NULL, Buffer::arg);
+        let args = [data, count, c.data.arg(), Arg::U32(c.count as u32), dim, labels.arg(), dist];
+        self.device.launch("assign", warps(x.count.div_ceil(ROWS_PER_WARP)), THREADS, 0, &args)
+    }
+
+    /// Squared distance of every row to its own centroid.
+    fn own(&self, x: Rows<'_>, c: Rows<'_>, labels: &Buffer<u32>, out: &mut [f32]) -> Result<(), KernelError> {
+        let dist = self.device.alloc::<f32>(out.len())?;
+        let [data, count, dim] = x.args();
+        let args = [data, count, c.data.arg(), dim, labels.arg(), dist.arg()];
+        self.device.launch("own_sq_dist", warps(x.count), THREADS, 0, &args)?;
+        self.device.download(&dist, out)
+    }
+
+    /// Add rows to the sums of their segments, taking them from where they were `before`.
+    fn add_to_segments(
+        &self,
+        x: Rows<'_>,
+        before: Option<&[u32]>,
+        after: &[u32],
+        scale: f64,
+        sums: &Buffer<u64>,
+    ) -> Result<(), KernelError> {
+        let (from, to) = (before.map(|b| self.device.upload(b)).transpose()?, self.device.upload(after)?);
+        let [data, count, dim] = x.args();
+        let from = from.as_ref().map_or(Arg::NULL, Buffer::arg);
+        let args = [data, count, dim, from, to.arg(), Arg::F64(scale), sums.arg()];
+        let block = x.dim.next_multiple_of(32).min(THREADS);
+        let grid = (x.count.div_ceil(SEGMENT_ROWS) as u32, x.dim.div_ceil(block), 1);
+        self.device.launch("segment_sums", grid, block, 0, &args)
     }
 }
 
@@ -133,14 +196,16 @@ fn threads(count: u64) -> (u32, u32, u32) {
     (u32::try_from(count.div_ceil(u64::from(THREADS))).unwrap_or(u32::MAX), 1, 1)
 }
 
-/// Rows cut into blocks of about [`BLOCK_BYTES`].
-fn blocks(x: MatRef<'_>) -> impl Iterator<Item = Range<usize>> {
-    let (rows, size) = (x.rows(), (BLOCK_BYTES / (4 * x.dim())).max(1));
-    (0..rows).step_by(size).map(move |start| start..(start + size).min(rows))
+/// Rows of a block of about [`BLOCK_BYTES`].
+const fn block_rows(dim: usize) -> usize {
+    let rows = BLOCK_BYTES / (4 * dim);
+    if rows == 0 { 1 } else { rows }
 }
 
-fn too_wide(dim: usize) -> KernelError {
-    KernelError::Shape { op: "cuda", expected: format!("at most {} columns", u32::MAX), got: dim.to_string() }
+/// A width as kernels take it.
+fn narrow(dim: usize) -> Result<u32, KernelError> {
+    let expected = || format!("at most {} columns", u32::MAX);
+    u32::try_from(dim).map_err(|_| KernelError::Shape { op: "cuda", expected: expected(), got: dim.to_string() })
 }
 
 impl Backend for Cuda {
@@ -150,11 +215,11 @@ impl Backend for Cuda {
 
     /// Norms are NaN where the device fails, so that the caller's check reports the rows instead of a panic here.
     fn row_sq_norms(&self, x: MatRef<'_>) -> Vec<f32> {
-        let part = |range: Range<usize>| {
-            let count = range.len();
-            self.hold(x.slice(range)).and_then(|held| self.norms(&held)).unwrap_or_else(|_| vec![f32::NAN; count])
-        };
-        blocks(x).flat_map(part).collect()
+        let mut norms = vec![f32::NAN; x.rows()];
+        match self.each_block(x, |part, range| self.norms(part, &mut norms[range])) {
+            Ok(()) => norms,
+            Err(_) => vec![f32::NAN; x.rows()],
+        }
     }
 
     fn assign(
@@ -166,13 +231,22 @@ impl Backend for Cuda {
     ) -> Result<(), KernelError> {
         check_assign(x, centroids, labels.len(), sq_dist.len())?;
         let c = self.hold(centroids)?;
-        self.check_rows("assign: centroids", &c, 0)?;
-        for range in blocks(x) {
-            let held = self.hold(x.slice(range.clone()))?;
-            self.check_rows("assign", &held, range.start)?;
-            self.assign_held(&held, &c, &mut labels[range.clone()], &mut sq_dist[range])?;
-        }
-        Ok(())
+        self.check_rows("assign: centroids", c.rows(), 0)?;
+        let frame = self.frame(x, centroids.rows(), true)?;
+        self.each_block(x, |part, range| {
+            self.check_rows("assign", part, range.start)?;
+            let out = self.device.alloc::<u32>(range.len())?;
+            let images = frame.as_ref().map(|frame| self.images(frame, part)).transpose()?;
+            let columns = frame.as_ref().map_or(Ok(None), |frame| self.columns(frame, c.rows()))?;
+            match (&frame, &images, &columns) {
+                (Some(frame), Some(images), Some(columns)) => {
+                    self.label(part, images, c.rows(), (frame, columns), &out).map(drop)?
+                }
+                _ => self.label_plainly(part, c.rows(), &out, None)?,
+            }
+            self.device.download(&out, &mut labels[range.clone()])?;
+            self.own(part, c.rows(), &out, &mut sq_dist[range])
+        })
     }
 
     fn top_k(
@@ -184,53 +258,26 @@ impl Backend for Cuda {
         skip_self: Option<usize>,
     ) -> Result<Neighbours, KernelError> {
         check_top_k(queries, base)?;
-        let wide = u32::try_from(k).map_err(|_| too_wide(k))?;
-        let dot = u32::from(metric == Metric::Dot);
-        let mut out = Neighbours { k, ..Neighbours::default() };
-        for range in blocks(queries) {
-            let q = self.hold(queries.slice(range.clone()))?;
-            self.check_rows("top_k: queries", &q, range.start)?;
-            let mut index = vec![u32::MAX; range.len() * k];
-            let mut value = vec![metric.worst(); range.len() * k];
-            if k > 0 {
-                let (held_index, held_value) = (self.device.upload(&index)?, self.device.upload(&value)?);
-                let skip = skip_self.map_or(-1, |offset| i64::try_from(offset + range.start).unwrap_or(-1));
-                for part in blocks(base) {
-                    let b = self.hold(base.slice(part.clone()))?;
-                    self.check_rows("top_k: base", &b, part.start)?;
-                    let (count, start) = (b.rows as u32, part.start as u32);
-                    let lists = [Arg::U32(wide), Arg::U32(dot), Arg::I64(skip), held_value.arg(), held_index.arg()];
-                    let rows = [q.data.arg(), Arg::U64(q.rows), b.data.arg(), Arg::U32(count), Arg::U32(q.dim)];
-                    let args = [&rows[..], &[Arg::U32(start)], &lists].concat();
-                    self.device.launch("top_k", warps(q.rows.div_ceil(ROWS_PER_WARP)), THREADS, 0, &args)?;
-                }
-                self.device.download(&held_index, &mut index)?;
-                self.device.download(&held_value, &mut value)?;
-            }
-            out.index.extend(index);
-            out.value.extend(value);
-        }
-        Ok(out)
+        self.neighbours(queries, base, k, metric, skip_self)
     }
 
     fn min_sq_dist_update(&self, x: MatRef<'_>, point: &[f32], min_sq_dist: &mut [f32]) -> Result<(), KernelError> {
         check_len("min_sq_dist_update", "columns", x.dim(), point.len())?;
         check_len("min_sq_dist_update", "distances", x.rows(), min_sq_dist.len())?;
         let point = self.device.upload(point)?;
-        for range in blocks(x) {
-            let held = self.hold(x.slice(range.clone()))?;
+        self.each_block(x, |part, range| {
             let least = self.device.upload(&min_sq_dist[range.clone()])?;
             let seen = self.device.alloc::<f32>(range.len())?;
-            let args = [held.data.arg(), Arg::U64(held.rows), point.arg(), Arg::U32(held.dim), least.arg(), seen.arg()];
-            self.device.launch("min_sq_dist_update", warps(held.rows), THREADS, 0, &args)?;
+            let [data, count, dim] = part.args();
+            let args = [data, count, point.arg(), dim, least.arg(), seen.arg()];
+            self.device.launch("min_sq_dist_update", warps(part.count), THREADS, 0, &args)?;
             let mut dists = vec![0.0; range.len()];
             self.device.download(&seen, &mut dists)?;
             if let Some(row) = dists.iter().position(|dist| !dist.is_finite()) {
                 return Err(KernelError::NotFinite { op: "min_sq_dist_update", row: range.start + row });
             }
-            self.device.download(&least, &mut min_sq_dist[range])?;
-        }
-        Ok(())
+            self.device.download(&least, &mut min_sq_dist[range])
+        })
     }
 
     fn own_sq_dist(
@@ -242,29 +289,17 @@ impl Backend for Cuda {
     ) -> Result<(), KernelError> {
         check_own(x, centroids, labels, sq_dist.len())?;
         let c = self.hold(centroids)?;
-        for range in blocks(x) {
-            let held = self.hold(x.slice(range.clone()))?;
+        self.each_block(x, |part, range| {
             let own = self.device.upload(&labels[range.clone()])?;
-            let out = self.device.alloc::<f32>(range.len())?;
-            let args = [held.data.arg(), Arg::U64(held.rows), c.data.arg(), Arg::U32(held.dim), own.arg(), out.arg()];
-            self.device.launch("own_sq_dist", warps(held.rows), THREADS, 0, &args)?;
-            self.device.download(&out, &mut sq_dist[range])?;
-        }
-        Ok(())
+            self.own(part, c.rows(), &own, &mut sq_dist[range])
+        })
     }
 
     fn segment_sums(&self, x: MatRef<'_>, labels: &[u32], sums: &mut SegmentSums) -> Result<(), KernelError> {
-        let scale = sums.begin(x, labels)?;
-        let held_sums = self.device.upload(&sums.words())?;
-        for range in blocks(x) {
-            let held = self.hold(x.slice(range.clone()))?;
-            let own = self.device.upload(&labels[range])?;
-            let (n, d) = (Arg::U64(held.rows), Arg::U32(held.dim));
-            let args = [held.data.arg(), n, d, own.arg(), Arg::F64(scale), held_sums.arg()];
-            self.device.launch("segment_sums", threads(held.rows * u64::from(held.dim)), THREADS, 0, &args)?;
-        }
-        let mut words = sums.words();
-        self.device.download(&held_sums, &mut words)?;
+        let (scale, mut words) = (sums.begin(x, labels)?, sums.words());
+        let held = self.device.upload(&words)?;
+        self.each_block(x, |part, range| self.add_to_segments(part, None, &labels[range], scale, &held))?;
+        self.device.download(&held, &mut words)?;
         sums.finish(&words, labels);
         Ok(())
     }

@@ -27,7 +27,11 @@ pub struct Source {
 }
 
 /// Programs of this room.
-const OWN: &[Source] = &[Source { name: "kernels", text: &[include_str!("kernels.cu")], contract: false }];
+const OWN: &[Source] = &[
+    Source { name: "kernels", text: &[CANONICAL, include_str!("kernels.cu")], contract: false },
+    Source { name: "shortlist", text: &[CANONICAL, include_str!("shortlist.cu")], contract: false },
+];
+const CANONICAL: &str = include_str!("canonical.cuh");
 
 /// Capabilities that PTX is made ahead for; a device takes the highest that is not above its own.
 pub const ARCHITECTURES: [u32; 4] = [75, 80, 90, 100];

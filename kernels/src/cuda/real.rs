@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use cudarc::cublas::{result as blas, sys as blas_sys};
-use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
+use cudarc::driver::{CudaContext, CudaStream, DriverError, PinnedHostSlice, result, sys};
 
 use super::device::Info;
 use super::program::sources;
@@ -29,6 +29,8 @@ pub(super) struct Real {
     ptx_folder: Option<PathBuf>,
     functions: Mutex<HashMap<&'static str, Function>>,
     blas: OnceLock<Blas>,
+    /// Pinned memory of the last feed, for the next.
+    pub(super) spare: Mutex<Vec<PinnedHostSlice<u8>>>,
 }
 
 /// A loaded kernel; lives as long as its module, which is never unloaded before the context.
@@ -78,6 +80,9 @@ impl Real {
                 chip: context.name()?,
                 capability: (10 * major + minor).unsigned_abs(),
                 driver,
+                shared: context
+                    .attribute(sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?
+                    .unsigned_abs(),
                 total: total as u64,
                 free: free as u64,
             };
@@ -90,7 +95,17 @@ impl Real {
             let message = format!("{} has compute capability {major}.{minor}; 7.5 or newer is needed", info.chip);
             return Err(fail(format!("{message}; use --device cpu")));
         }
-        Ok(Self { name, context, main, copy, info, ptx_folder, functions: Mutex::default(), blas: OnceLock::new() })
+        Ok(Self {
+            name,
+            context,
+            main,
+            copy,
+            info,
+            ptx_folder,
+            functions: Mutex::default(),
+            blas: OnceLock::new(),
+            spare: Mutex::default(),
+        })
     }
 
     pub(super) fn name(&self) -> &str {
@@ -100,6 +115,11 @@ impl Real {
     pub(super) fn info(&self) -> Info {
         let free = self.context.mem_get_info().map_or(self.info.free, |(free, _)| free as u64);
         Info { free, ..self.info.clone() }
+    }
+
+    /// What does not change.
+    pub(super) const fn fixed(&self) -> &Info {
+        &self.info
     }
 
     /// Say what a driver's error means.
