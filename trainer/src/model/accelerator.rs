@@ -10,7 +10,9 @@ use super::head::Labelled;
 use super::{Layer, Linear, Losses, Model, StepOptions};
 use crate::{Batch, Grads, ParamId, Params};
 use curate_core::kernels::KernelError;
-use curate_core::kernels::cuda::net::{Adapter, Block, Decoder, Found, Input, Labels, Map, Plan, Precision, Tensors, Values};
+use curate_core::kernels::cuda::net::{
+    Adapter, Block, Decoder, Found, Input, Labels, Map, Plan, Precision, Tensors, Values,
+};
 use curate_core::kernels::cuda::{Device, net};
 use curate_core::kernels::nn::TokenLoss;
 use curate_core::{Ctx, Error, Result};
@@ -19,9 +21,6 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// Capability from which products of bf16 are made for.
-const BF16: u32 = 80;
 
 /// Where passes run; on the CPU unless a device was set. Clones of a model share it.
 #[derive(Clone, Default)]
@@ -66,7 +65,7 @@ impl Model {
         match net::devices(name)?.into_iter().next() {
             None => self.accelerator = Accelerator::default(),
             Some(device) => {
-                let precision = if device.info().capability >= BF16 { Precision::Bf16 } else { Precision::F32 };
+                let precision = Precision::of(&device);
                 self.set_accelerator(device, precision);
             }
         }
@@ -186,12 +185,8 @@ impl Model {
     }
 
     fn map(&self, linear: &Linear) -> Map {
-        let adapter = linear.lora.map(|lora| Adapter {
-            a: lora.a.0,
-            b: lora.b.0,
-            rank: self.shape(lora.a).0,
-            scale: lora.scale,
-        });
+        let adapter =
+            linear.lora.map(|lora| Adapter { a: lora.a.0, b: lora.b.0, rank: self.shape(lora.a).0, scale: lora.scale });
         let out = self.shape(linear.weight).0;
         Map { weight: linear.weight.0, bias: linear.bias.map(|bias| bias.0), out, adapter }
     }
@@ -222,7 +217,8 @@ impl Part<'_> {
     }
 
     fn losses(&self, found: Found) -> Losses {
-        let found: Vec<TokenLoss> = found.nll.into_iter().zip(found.hit).map(|(nll, hit)| TokenLoss { nll, hit }).collect();
+        let found: Vec<TokenLoss> =
+            found.nll.into_iter().zip(found.hit).map(|(nll, hit)| TokenLoss { nll, hit }).collect();
         self.labelled.losses(self.pass.batch, &found)
     }
 }
@@ -276,9 +272,11 @@ impl Seat {
 /// Say what did not fit.
 fn out_of_memory(error: KernelError, what: &str) -> Error {
     match &error {
-        KernelError::OutOfMemory { .. } => Error::device("device/out-of-memory", format!("{what} did not fit: {error}"))
-            .hint("raise --vram, lower max_length, set gradient_checkpointing, or use --device cpu")
-            .because(error),
+        KernelError::OutOfMemory { .. } => {
+            Error::device("device/out-of-memory", format!("{what} did not fit: {error}"))
+                .hint("raise --vram, lower max_length, set gradient_checkpointing, or use --device cpu")
+                .because(error)
+        }
         _ => error.into(),
     }
 }
@@ -313,6 +311,9 @@ mod tests {
         assert_eq!(cut(&segments, 5), [0..2, 2..3, 3..4]);
         assert_eq!(cut(&segments, 1), [0..1, 1..2, 2..3, 3..4]);
         assert_eq!(halves(&segments), [0..2, 2..4]);
-        assert_eq!(halves(&segments[2..3].iter().map(|s| s.start - 5..s.end - 5).chain([7..8]).collect::<Vec<_>>()), [0..1, 1..2]);
+        assert_eq!(
+            halves(&segments[2..3].iter().map(|s| s.start - 5..s.end - 5).chain([7..8]).collect::<Vec<_>>()),
+            [0..1, 1..2]
+        );
     }
 }

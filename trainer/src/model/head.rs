@@ -166,7 +166,6 @@ impl HeadRun<'_> {
         model.arena.give([gpicked]);
         gx
     }
-
 }
 
 /// Blocks of about `rows` labels; for whoever looks at the gradients of sequences no sequence is cut, nor any pair.

@@ -6,12 +6,17 @@ use crate::KernelError;
 use crate::cuda::{Arg, Buffer, Device};
 use std::ops::Range;
 
-/// Rows of a tile of `attention.cu`, rows it looks at together, and its threads.
+/// Threads of a block.
+const BLOCK: u32 = 128;
+/// Rows of a tile of `attention.cu`, and rows it looks at together.
 const ROWS: usize = 8;
 const OTHERS: usize = 32;
-const BLOCK: u32 = 128;
 /// Widest head of `attention.cu`.
 const WIDEST: usize = 144;
+/// Rows of a tile of `flash.cu`, numbers between its rows in shared memory, and the capability it needs.
+const SIDE: usize = 64;
+const GAP: usize = 8;
+const TENSOR_CORES: u32 = 80;
 
 /// Heads of a batch.
 #[derive(Clone, Copy)]
@@ -27,7 +32,51 @@ pub(super) struct Heads {
 pub(super) struct Tiles {
     list: Buffer<u32>,
     count: usize,
+    /// The kernels that take them.
+    way: &'static Way,
 }
+
+/// One of the two sets of kernels.
+struct Way {
+    rows: usize,
+    forward: &'static str,
+    queries: &'static str,
+    keys: &'static str,
+    /// Bytes of shared memory of each of them, by the width of a head.
+    shared: fn(usize) -> [u32; 3],
+}
+
+/// `attention.cu`.
+const PLAIN: Way = Way {
+    rows: ROWS,
+    forward: "net_attend",
+    queries: "net_attend_back_queries",
+    keys: "net_attend_back_keys",
+    shared: |dim| {
+        let others = 2 * OTHERS * (dim + 1);
+        let numbers = |rows: usize, scores: usize| (4 * (others + rows * dim + scores * OTHERS)) as u32;
+        [numbers(ROWS, ROWS), numbers(2 * ROWS, ROWS), numbers(2 * ROWS, 2 * ROWS)]
+    },
+};
+
+/// `flash.cu`: bytes follow from the rows of the other side that each kernel brings in at once.
+const FLASH: Way = Way {
+    rows: SIDE,
+    forward: "net_flash",
+    queries: "net_flash_back_queries",
+    keys: "net_flash_back_keys",
+    shared: |dim| {
+        let bytes = |other: usize, plain: usize, turned: usize| {
+            2 * (plain * other * (dim + GAP) + turned * dim * (other + GAP))
+        };
+        let (queries, keys) = match dim {
+            32 => (64, 64),
+            64 => (64, 32),
+            _ => (32, 16),
+        };
+        [bytes(64, 1, 1) as u32, bytes(queries, 2, 1) as u32, (bytes(keys, 2, 2) + 8 * keys) as u32]
+    },
+};
 
 /// Biases by distance: `[heads, 2 reach + 1]`, farther ones as at `reach`.
 pub(super) struct Relative {
@@ -45,12 +94,17 @@ pub(super) struct Seen<'a> {
 
 impl Tiles {
     /// Of sequences that follow one another.
-    pub(super) fn new(device: &Device, segments: &[Range<usize>]) -> Result<Self, KernelError> {
-        let tiles = segments
-            .iter()
-            .flat_map(|s| s.clone().step_by(ROWS).flat_map(move |first| [s.start as u32, s.end as u32, first as u32]));
-        let list: Vec<u32> = tiles.collect();
-        Ok(Self { count: list.len() / 3, list: device.upload(&list)? })
+    pub(super) fn new(ops: Ops, heads: Heads, segments: &[Range<usize>]) -> Result<Self, KernelError> {
+        let by_tensor_cores = ops.precision == Precision::Bf16
+            && matches!(heads.head_dim, 32 | 64 | 128)
+            && ops.device.info().capability >= TENSOR_CORES;
+        let way = if by_tensor_cores { &FLASH } else { &PLAIN };
+        let of = |s: &Range<usize>| {
+            let (start, end) = (s.start as u32, s.end as u32);
+            s.clone().step_by(way.rows).flat_map(move |first| [start, end, first as u32])
+        };
+        let list: Vec<u32> = segments.iter().flat_map(of).collect();
+        Ok(Self { count: list.len() / 3, list: ops.device.upload(&list)?, way })
     }
 }
 
@@ -91,9 +145,9 @@ impl Ops<'_> {
         let (out, lse) = (self.fresh(tokens * heads.width())?, self.device.alloc::<f32>(tokens * heads.heads)?);
         let bias = relative.map_or([lse.arg(), size(0)], |r| [r.table.arg(), size(r.reach)]);
         let args = [&heads.args(seen, tiles, window)[..], &bias, &[out.arg(), lse.arg()]].concat();
-        let shared = 4 * (2 * OTHERS * (heads.head_dim + 1) + ROWS * heads.head_dim + ROWS * OTHERS);
         let grid = (tiles.count as u32, heads.heads as u32, 1);
-        self.device.launch("net_attend", grid, BLOCK, shared as u32, &args)?;
+        let [shared, ..] = (tiles.way.shared)(heads.head_dim);
+        self.device.launch(tiles.way.forward, grid, BLOCK, shared, &args)?;
         Ok((out, lse))
     }
 
@@ -112,14 +166,15 @@ impl Ops<'_> {
         let blocks = (32 * lse.len()).div_ceil(THREADS as usize) as u32;
         self.device.launch("net_attend_delta", (blocks, 1, 1), THREADS, 0, &args)?;
         let known = [&heads.args(seen, tiles, window)[..], &[gout.arg(), lse.arg(), delta.arg()]].concat();
-        let own = 4 * (2 * OTHERS * (heads.head_dim + 1) + 2 * ROWS * heads.head_dim);
         let grid = |count: usize| (tiles.count as u32, count as u32, 1);
+        let [_, queries, keys] = (tiles.way.shared)(heads.head_dim);
         let args = [&known[..], &[gradient.arg(), size(stride)]].concat();
-        let shared = (own + 4 * ROWS * OTHERS) as u32;
-        self.device.launch("net_attend_back_queries", grid(heads.heads), BLOCK, shared, &args)?;
+        self.device.launch(tiles.way.queries, grid(heads.heads), BLOCK, queries, &args)?;
         let args = [&known[..], &[gradient.at(width), gradient.at(width + kv_width), size(stride)]].concat();
-        let shared = (own + 8 * ROWS * OTHERS) as u32;
-        self.device.launch("net_attend_back_keys", grid(heads.kv_heads), BLOCK, shared, &args)?;
+        self.device.launch(tiles.way.keys, grid(heads.kv_heads), BLOCK, keys, &args)?;
         Ok(gradient)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -116,6 +116,7 @@ impl Decoder {
 
     fn run<'a>(&'a self, input: Input<'_>) -> Result<Run<'a>, KernelError> {
         let device = &self.device;
+        let ops = Ops { device, precision: self.precision };
         let positions: Vec<u32> = input.segments.iter().flat_map(|s| 0..s.len() as u32).collect();
         let turn = Turn {
             cos: device.upload(input.cos)?,
@@ -124,13 +125,13 @@ impl Decoder {
             head_dim: self.plan.head_dim,
         };
         Ok(Run {
-            ops: Ops { device, precision: self.precision },
+            ops,
             plan: &self.plan,
             weights: &self.weights,
             tokens: input.tokens.len(),
             ids: device.upload(input.tokens)?,
             turn,
-            tiles: Tiles::new(device, input.segments)?,
+            tiles: Tiles::new(ops, heads(&self.plan), input.segments)?,
         })
     }
 

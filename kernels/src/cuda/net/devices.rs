@@ -2,7 +2,7 @@
 
 use crate::KernelError;
 use crate::cuda::Device;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
@@ -41,32 +41,51 @@ pub fn device(ordinal: usize) -> Result<Device, KernelError> {
     Ok(device)
 }
 
+/// What a name asks for.
+enum Wanted {
+    None,
+    Any,
+    All,
+    These(BTreeSet<usize>),
+}
+
+fn wanted(name: &str) -> Option<Wanted> {
+    match name {
+        "cpu" | "reference" => Some(Wanted::None),
+        "auto" => Some(Wanted::Any),
+        "cuda" => Some(Wanted::These(BTreeSet::from([0]))),
+        "cuda:all" => Some(Wanted::All),
+        _ => {
+            let list = name.strip_prefix("cuda:")?.split(',').map(str::parse);
+            Some(Wanted::These(list.collect::<Result<_, _>>().ok()?))
+        }
+    }
+}
+
+/// Whether a device can have this name.
+#[must_use]
+pub fn is_device(name: &str) -> bool {
+    wanted(name).is_some()
+}
+
 /// The devices of a name: `cpu` and `reference` (none), `auto` (the first CUDA device, or none), `cuda` (the first), `cuda:N`,
 /// `cuda:N,M` and `cuda:all`.
 ///
 /// # Errors
 /// [`KernelError::Device`] when the name is unknown or a device cannot be used.
 pub fn devices(name: &str) -> Result<Vec<Device>, KernelError> {
-    let unknown = || KernelError::Device {
-        device: name.to_owned(),
-        message: "unknown device; use cpu, auto, cuda, cuda:N, cuda:N,M or cuda:all".to_owned(),
-    };
-    match name {
-        "cpu" | "reference" => Ok(Vec::new()),
-        "auto" => Ok(device(0).into_iter().collect()),
-        "cuda" => Ok(vec![device(0)?]),
-        "cuda:all" => {
+    match wanted(name) {
+        Some(Wanted::None) => Ok(Vec::new()),
+        Some(Wanted::Any) => Ok(device(0).into_iter().collect()),
+        Some(Wanted::These(ordinals)) => ordinals.into_iter().map(device).collect(),
+        Some(Wanted::All) => {
             let first = device(0)?;
             Ok(std::iter::once(first).chain((1..).map_while(|ordinal| device(ordinal).ok())).collect())
         }
-        _ => {
-            let list = name.strip_prefix("cuda:").ok_or_else(unknown)?;
-            let ordinals: Result<Vec<usize>, _> = list.split(',').map(str::parse).collect();
-            let mut ordinals = ordinals.map_err(|_| unknown())?;
-            ordinals.sort_unstable();
-            ordinals.dedup();
-            ordinals.into_iter().map(device).collect()
-        }
+        None => Err(KernelError::Device {
+            device: name.to_owned(),
+            message: "unknown device; use cpu, auto, cuda, cuda:N, cuda:N,M or cuda:all".to_owned(),
+        }),
     }
 }
 

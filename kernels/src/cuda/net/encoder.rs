@@ -188,19 +188,14 @@ impl Encoder {
         4 * (WIDTHS.0 * self.hidden + WIDTHS.1 * wide) as u64
     }
 
-    /// One vector for each text, `[texts, hidden]`; a text without tokens gets zeros. With `unit` vectors have length 1.
+    /// One vector for each text, `[texts, hidden]`; a text without tokens gets zeros.
     ///
     /// # Errors
     /// [`KernelError::OutOfMemory`], after which fewer texts may fit; [`KernelError::Device`].
     ///
     /// # Panics
     /// When `out` has another size. Ids and positions are the caller's duty.
-    pub fn encode(
-        &self,
-        texts: &[&[u32]],
-        (pooling, unit): (Pooling, bool),
-        out: &mut [f32],
-    ) -> Result<(), KernelError> {
+    pub fn encode(&self, texts: &[&[u32]], pooling: Pooling, out: &mut [f32]) -> Result<(), KernelError> {
         assert_eq!(out.len(), texts.len() * self.hidden);
         let device = &self.device;
         let ids: Vec<u32> = texts.concat();
@@ -213,10 +208,11 @@ impl Encoder {
         }));
         let segments: Vec<_> = starts.windows(2).map(|pair| pair[0] as usize..pair[1] as usize).collect();
         let (ids, positions) = (device.upload(&ids)?, device.upload(&positions)?);
-        let (x, tiles) = (self.stream((&ids, &positions), &Tiles::new(device, &segments)?)?, device.upload(&starts)?);
+        let ops = Ops { device, precision: self.precision };
+        let tiles = Tiles::new(ops, self.heads, &segments)?;
+        let (x, starts) = (self.stream(ops, (&ids, &positions), &tiles)?, device.upload(&starts)?);
         let pooled = device.alloc::<f32>(out.len())?;
-        let how = [Arg::U32(pooling as u32), Arg::U32(u32::from(unit))];
-        let args = [&[x.arg(), tiles.arg(), size(self.hidden)][..], &how, &[pooled.arg()]].concat();
+        let args = [x.arg(), starts.arg(), size(self.hidden), Arg::U32(pooling as u32), pooled.arg()];
         device.launch("net_pool", (texts.len() as u32, 1, 1), THREADS, 0, &args)?;
         device.download(&pooled, out)
     }
@@ -224,10 +220,10 @@ impl Encoder {
     /// The stream after all blocks.
     fn stream(
         &self,
+        ops: Ops,
         (ids, positions): (&Buffer<u32>, &Buffer<u32>),
         tiles: &Tiles,
     ) -> Result<Buffer<f32>, KernelError> {
-        let ops = Ops { device: &self.device, precision: self.precision };
         let (n, h) = (ids.len(), self.hidden);
         let (x, narrow) = (self.device.alloc::<f32>(n * h)?, ops.fresh(n * h)?);
         ops.embed_norm((&self.words, ids), (&self.positions, positions), &self.norm, (&x, &narrow))?;

@@ -17,7 +17,7 @@ mod product;
 mod weights;
 
 pub use decoder::{Decoder, Found, Input, Labels};
-pub use devices::{Settings, configure, device, devices};
+pub use devices::{Settings, configure, device, devices, is_device};
 pub use encoder::{Activation, Affine, Encoder, EncoderBlock, EncoderParts, Pooling, Scaling};
 pub use numbers::{Precision, Values};
 pub use plan::{Adapter, Block, Map, Plan, Tensors};
@@ -31,5 +31,24 @@ pub(super) const SOURCES: &[Source] = &[
         text: &[include_str!("number.cu"), include_str!("rows.cu"), include_str!("points.cu")],
         contract: true,
     },
-    Source { name: "attention", text: &[include_str!("number.cu"), include_str!("attention.cu")], contract: true },
+    Source {
+        name: "attention",
+        text: &[include_str!("number.cu"), include_str!("attention.cu"), include_str!("flash.cu")],
+        contract: true,
+    },
 ];
+
+#[cfg(test)]
+mod testing {
+    use crate::cuda::Device;
+
+    /// The emulation, or none where g++ is missing.
+    pub(super) fn device() -> Option<Device> {
+        let device = Device::emulated();
+        if let Err(why) = &device {
+            assert!(std::env::var_os("CURATE_CI").is_none(), "{why}");
+            eprintln!("SKIPPED: {why}; kernels of models were NOT tested");
+        }
+        device.ok()
+    }
+}

@@ -18,6 +18,17 @@ pub enum Precision {
     Bf16,
 }
 
+/// Capability from which chips are made for products of bf16.
+const BF16: u32 = 80;
+
+impl Precision {
+    /// The one for a device: bf16 from compute capability 8.0 on, f32 before.
+    #[must_use]
+    pub fn of(device: &Device) -> Self {
+        if device.info().capability >= BF16 { Self::Bf16 } else { Self::F32 }
+    }
+}
+
 /// Values of a tensor on the host.
 #[derive(Clone, Copy, Debug)]
 pub enum Values<'a> {

@@ -8,8 +8,6 @@ use crate::cuda::{Arg, Buffer, Device};
 pub(super) const THREADS: u32 = 256;
 /// Rows that one thread adds up for the sum of a column.
 const CHUNK: usize = 128;
-/// Numbers whose squares one block adds up.
-const SQUARES: usize = 1 << 16;
 
 /// Rows of a matrix inside a buffer: they begin at `at` and lie `stride` apart.
 #[derive(Clone, Copy)]
@@ -260,15 +258,5 @@ impl Ops<'_> {
     pub(super) fn bias(&self, y: &Numbers, bias: &Buffer<f32>, rows: usize, kind: u32) -> Result<(), KernelError> {
         let args = [y.arg(), y.half(), bias.arg(), count(rows), size(bias.len()), Arg::U32(kind)];
         self.device.launch("net_bias", grid(rows * bias.len()), THREADS, 0, &args)
-    }
-
-    /// The sum of the squares of `x`, in f64 and in a fixed order.
-    pub(super) fn squares(&self, x: &Buffer<f32>) -> Result<f64, KernelError> {
-        let blocks = x.len().div_ceil(SQUARES);
-        let (sums, mut found) = (self.device.alloc::<f64>(blocks)?, vec![0.0; blocks]);
-        let args = [x.arg(), count(x.len()), size(SQUARES), sums.arg()];
-        self.device.launch("net_squares", (blocks as u32, 1, 1), THREADS, 0, &args)?;
-        self.device.download(&sums, &mut found)?;
-        Ok(found.iter().sum())
     }
 }

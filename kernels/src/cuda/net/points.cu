@@ -1,4 +1,4 @@
-// Activations, biases, the loss of rows of logits, pooling and the optimizer's step.
+// Activations, biases, the loss of rows of logits, and pooling.
 
 namespace net {
 
@@ -125,49 +125,9 @@ extern "C" __global__ void net_cross_entropy(const float* logits, const u32* lab
 }
 
 // A block pools the rows starts[b] .. starts[b + 1] into out[b]. Kinds: 0 first, 1 last, 2 largest, 3 mean, 4 sum over the
-// root of the count. With `unit` the vector gets length 1; a text without tokens, and a vector of zeros, stay zero.
-extern "C" __global__ void net_pool(const float* x, const u32* starts, u32 width, u32 kind, u32 unit, float* out) {
-    __shared__ float room[32];
+// root of the count. A text without tokens gets zeros.
+extern "C" __global__ void net_pool(const float* x, const u32* starts, u32 width, u32 kind, float* out) {
     u32 first = starts[blockIdx.x], count = starts[blockIdx.x + 1] - first;
-    float squares = 0.f;
-    for (u32 t = threadIdx.x; t < width; t += blockDim.x) {
-        float v = net::pooled(x + (u64)first * width + t, width, count, kind);
-        out[(u64)blockIdx.x * width + t] = v;
-        squares += v * v;
-    }
-    squares = net::block_sum(squares, room);
-    if (!unit || squares == 0.f) return;
-    float length = sqrtf(squares);
-    for (u32 t = threadIdx.x; t < width; t += blockDim.x) out[(u64)blockIdx.x * width + t] /= length;
-}
-
-// One step of AdamW on f32 weights; `held` takes the weights as the products read them (bf16) where `half` says so.
-// rate = lr / (1 - beta1^t), root = 1 / sqrt(1 - beta2^t), decay = lr times the weight decay.
-extern "C" __global__ void net_adamw(float* weights, const float* gradient, float* first, float* second, u64 count,
-                                     float clip, float beta1, float beta2, float rate, float root, float epsilon,
-                                     float decay, bf16* held, u32 half) {
-    u64 at = net::thread_index();
-    if (at >= count) return;
-    float g = gradient[at] * clip;
-    float m = first[at] = beta1 * first[at] + (1.f - beta1) * g;
-    float v = second[at] = beta2 * second[at] + (1.f - beta2) * (g * g);
-    float w = weights[at];
-    w -= decay * w + rate * m / (sqrtf(v) * root + epsilon);
-    weights[at] = w;
-    if (half) net::put(held + at, w);
-}
-
-// Sums of squares in f64 of blocks of `chunk` numbers; the host adds them in their order.
-extern "C" __global__ void net_squares(const float* x, u64 count, u32 chunk, double* sums) {
-    __shared__ double room[32];
-    u64 start = (u64)blockIdx.x * chunk, end = start + chunk < count ? start + chunk : count;
-    double sum = 0.0;
-    for (u64 t = start + threadIdx.x; t < end; t += blockDim.x) sum += (double)x[t] * (double)x[t];
-    for (int far = 16; far > 0; far >>= 1) sum += __shfl_xor_sync(FULL, sum, far);
-    if (net::lane() == 0) room[threadIdx.x >> 5] = sum;
-    __syncthreads();
-    if (threadIdx.x != 0) return;
-    sum = 0.0;
-    for (u32 i = 0; i < blockDim.x >> 5; i++) sum += room[i];
-    sums[blockIdx.x] = sum;
+    for (u32 t = threadIdx.x; t < width; t += blockDim.x)
+        out[(u64)blockIdx.x * width + t] = net::pooled(x + (u64)first * width + t, width, count, kind);
 }
