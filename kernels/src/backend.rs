@@ -3,7 +3,11 @@
 //! Contract shared by all bodies: results do not depend on the number of threads nor on how rows are cut into calls;
 //! ties go to the lowest index; numbers that are not finite are an error, never a panic.
 
-use crate::{KernelError, MatRef, SegmentSums};
+use rayon::prelude::*;
+
+use crate::nuclear::nuclear_norm;
+use crate::transport::{Costs, Entropic, Sinkhorn, sinkhorn};
+use crate::{Isa, KernelError, MatRef, SegmentSums, exact};
 
 /// How two rows are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,6 +142,44 @@ pub trait Backend: Send + Sync {
         sums.add(x, labels)
     }
 
+    /// Nuclear norm of each matrix, see [`crate::nuclear::nuclear_norm`]; many at once cost a device little more than one.
+    ///
+    /// # Errors
+    /// Those of [`crate::nuclear::nuclear_norm`]; the row is counted within its matrix.
+    fn nuclear_norms(&self, matrices: &[MatRef<'_>]) -> Result<Vec<f64>, KernelError> {
+        matrices.iter().map(|x| nuclear_norm(*x)).collect()
+    }
+
+    /// The entropic plan, see [`crate::transport::sinkhorn`].
+    ///
+    /// # Errors
+    /// Those of [`crate::transport::sinkhorn`].
+    fn sinkhorn(
+        &self,
+        costs: &dyn Costs,
+        a: &[f64],
+        b: &[f64],
+        params: &Entropic,
+        tick: Tick<'_>,
+    ) -> Result<Sinkhorn, KernelError> {
+        sinkhorn(costs, a, b, params, tick)
+    }
+
+    /// What taking each candidate adds to how well the rows of `x` are covered: `sum_i max(0, x_i . c - best_i)`, products in f32, sums in
+    /// f64 in an order that the shapes alone decide.
+    ///
+    /// # Errors
+    /// [`KernelError::Shape`] when dimensions or lengths disagree.
+    fn coverage_gains(&self, x: MatRef<'_>, candidates: MatRef<'_>, best: &[f32]) -> Result<Vec<f64>, KernelError> {
+        check_coverage(x, candidates, best)?;
+        let isa = Isa::detect();
+        let one = |c: usize| {
+            let more = |(i, best): (usize, &f32)| (exact::dot(isa, x.row(i), candidates.row(c)) - best).max(0.0);
+            best.iter().enumerate().map(|pair| f64::from(more(pair))).sum()
+        };
+        Ok((0..candidates.rows()).into_par_iter().map(one).collect())
+    }
+
     /// Prepare `x` for repeated assignment.
     ///
     /// # Errors
@@ -204,6 +246,12 @@ pub(crate) fn check_count(op: &'static str, what: &str, got: usize) -> Result<()
 pub(crate) fn check_top_k(queries: MatRef<'_>, base: MatRef<'_>) -> Result<(), KernelError> {
     check_len("top_k", "columns", base.dim(), queries.dim())?;
     check_count("top_k", "base rows", base.rows().max(1))
+}
+
+/// Shapes of [`Backend::coverage_gains`].
+pub(crate) fn check_coverage(x: MatRef<'_>, candidates: MatRef<'_>, best: &[f32]) -> Result<(), KernelError> {
+    check_len("coverage_gains", "columns", x.dim(), candidates.dim())?;
+    check_len("coverage_gains", "similarities", x.rows(), best.len())
 }
 
 /// Shapes of [`Backend::own_sq_dist`].

@@ -6,6 +6,7 @@
 #![allow(clippy::missing_panics_doc, clippy::needless_range_loop, clippy::should_implement_trait)]
 
 mod conformance;
+mod device;
 mod golden;
 mod invariance;
 mod nuclear;
@@ -43,6 +44,11 @@ pub fn backends() -> Vec<Arc<dyn Backend>> {
     all.extend(curate_kernels::open("cuda:0"));
     all.extend(emulated());
     all
+}
+
+/// Devices with kernels of their own: a GPU where there is one, and the emulation where there is g++.
+pub fn devices() -> Vec<Arc<dyn Backend>> {
+    curate_kernels::open("cuda:0").into_iter().chain(emulated()).collect()
 }
 
 /// The CUDA body on the emulated device.

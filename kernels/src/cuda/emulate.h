@@ -24,7 +24,7 @@
 #define __forceinline__ inline
 #define __noinline__
 #define __launch_bounds__(...)
-#define __align__(n) alignas(n)
+#define __align__(n) __attribute__((aligned(n)))
 
 struct uint3 { unsigned x, y, z; };
 struct float2 { float x, y; };
@@ -71,7 +71,7 @@ struct Machine {
     alignas(128) unsigned char shared[MAX_SHARED];
     Rendezvous meetings[MAX_THREADS / 32][32];
 };
-static thread_local Machine* me __attribute__((tls_model("initial-exec"))) = nullptr;
+static thread_local Machine* me = nullptr;
 
 #if defined(__x86_64__)
 extern "C" void emulate_switch(void** from, void* to) __attribute__((visibility("hidden")));

@@ -80,8 +80,9 @@ fn build(source: &Source) -> Result<PathBuf, String> {
     let entries: Vec<String> =
         source.kernels().iter().map(|name| format!("emulate::entry(\"{name}\", {name})")).collect();
     let code = format!("{HEADER}\n{}\nEMULATE_KERNELS({})\n", source.code(), entries.join(", "));
-    let options =
-        ["-std=c++17", "-O1", "-fno-strict-aliasing", "-march=native", "-ffp-contract=off", "-shared", "-fPIC", "-w"];
+    let target: &[&str] = if cfg!(target_arch = "x86_64") { &["-march=native", "-mtls-dialect=gnu2"] } else { &[] };
+    let general = ["-std=c++17", "-O1", "-fno-strict-aliasing", "-ffp-contract=off", "-shared", "-fPIC", "-w"];
+    let options: Vec<&str> = general.iter().chain(target).copied().collect();
     let key = fingerprint(&[code.as_bytes(), options.concat().as_bytes()]);
     let folder = std::env::temp_dir().join("curate-emulated");
     let library = folder.join(format!("{}-{key:016x}.so", source.name));
@@ -93,7 +94,7 @@ fn build(source: &Source) -> Result<PathBuf, String> {
     let part = folder.join(format!("{}-{key:016x}.{}", source.name, std::process::id()));
     let (text, made) = (part.with_extension("cc"), part.with_extension("part"));
     std::fs::write(&text, code).map_err(said)?;
-    let out = Command::new("g++").args(options).arg("-o").args([&made, &text]).output();
+    let out = Command::new("g++").args(&options).arg("-o").args([&made, &text]).output();
     let out = out.map_err(|e| format!("g++ cannot be run: {e}"))?;
     let _ = std::fs::remove_file(&text);
     if !out.status.success() {

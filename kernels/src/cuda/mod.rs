@@ -13,9 +13,11 @@ mod gemm;
 mod lloyd;
 mod nearest;
 pub mod net;
+mod nuclear;
 pub mod program;
 mod real;
 mod topk;
+mod transport;
 
 use std::ops::Range;
 
@@ -23,7 +25,9 @@ pub use buffer::{Arg, Bf16, Buffer, Plain};
 pub use device::{Device, Info, Mark};
 pub use gemm::{Element, Gemm, Math};
 
-use crate::backend::{check_assign, check_len, check_own, check_top_k};
+use crate::backend::Tick;
+use crate::backend::{check_assign, check_coverage, check_len, check_own, check_top_k};
+use crate::transport::{Costs, Entropic, Sinkhorn};
 use crate::{Backend, KernelError, Lloyd, MatRef, Metric, Neighbours, SegmentSums};
 
 /// Threads of a block: eight warps.
@@ -302,6 +306,26 @@ impl Backend for Cuda {
         self.device.download(&held, &mut words)?;
         sums.finish(&words, labels);
         Ok(())
+    }
+
+    fn nuclear_norms(&self, matrices: &[MatRef<'_>]) -> Result<Vec<f64>, KernelError> {
+        self.norms_of_all(matrices)
+    }
+
+    fn sinkhorn(
+        &self,
+        costs: &dyn Costs,
+        a: &[f64],
+        b: &[f64],
+        params: &Entropic,
+        tick: Tick<'_>,
+    ) -> Result<Sinkhorn, KernelError> {
+        self.entropic(costs, a, b, params, tick)
+    }
+
+    fn coverage_gains(&self, x: MatRef<'_>, candidates: MatRef<'_>, best: &[f32]) -> Result<Vec<f64>, KernelError> {
+        check_coverage(x, candidates, best)?;
+        self.gains(x, candidates, best)
     }
 
     fn lloyd<'a>(&'a self, x: MatRef<'a>) -> Result<Box<dyn Lloyd + 'a>, KernelError> {

@@ -30,7 +30,10 @@ pub struct Source {
 const OWN: &[Source] = &[
     Source { name: "kernels", text: &[CANONICAL, include_str!("kernels.cu")], contract: false },
     Source { name: "shortlist", text: &[CANONICAL, include_str!("shortlist.cu")], contract: false },
+    Source { name: "transport", text: &[TILES, include_str!("transport.cu")], contract: true },
+    Source { name: "nuclear", text: &[TILES, include_str!("nuclear.cu")], contract: true },
 ];
+const TILES: &str = include_str!("tiles.cuh");
 const CANONICAL: &str = include_str!("canonical.cuh");
 
 /// Capabilities that PTX is made ahead for; a device takes the highest that is not above its own.
