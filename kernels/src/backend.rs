@@ -5,6 +5,7 @@
 
 use rayon::prelude::*;
 
+use crate::chance::{Beta, Chance};
 use crate::nuclear::nuclear_norm;
 use crate::transport::{Costs, Entropic, Sinkhorn, sinkhorn};
 use crate::{Isa, KernelError, MatRef, SegmentSums, exact};
@@ -180,6 +181,18 @@ pub trait Backend: Send + Sync {
         Ok((0..candidates.rows()).into_par_iter().map(one).collect())
     }
 
+    /// A draw for each row from the Beta distribution of its shape, by the row's own stream under `key` (see [`crate::chance`]). Devices
+    /// agree in all bits but the last few, and in all where both parameters are at least 1 and no rare test falls out differently.
+    ///
+    /// # Errors
+    /// [`KernelError::Shape`] when lengths disagree or a parameter is not above 0.
+    fn beta_draws(&self, key: u64, rows: &[u64], shapes: &[[f64; 2]]) -> Result<Vec<f64>, KernelError> {
+        check_betas(rows, shapes)?;
+        let chance = Chance::new(key);
+        let draw = |(row, shape): (&u64, &[f64; 2])| chance.of(*row).beta(&Beta::new(*shape));
+        Ok(rows.par_iter().zip(shapes).with_min_len(1024).map(draw).collect())
+    }
+
     /// Prepare `x` for repeated assignment.
     ///
     /// # Errors
@@ -246,6 +259,19 @@ pub(crate) fn check_count(op: &'static str, what: &str, got: usize) -> Result<()
 pub(crate) fn check_top_k(queries: MatRef<'_>, base: MatRef<'_>) -> Result<(), KernelError> {
     check_len("top_k", "columns", base.dim(), queries.dim())?;
     check_count("top_k", "base rows", base.rows().max(1))
+}
+
+/// Lengths and parameters of [`Backend::beta_draws`].
+pub(crate) fn check_betas(rows: &[u64], shapes: &[[f64; 2]]) -> Result<(), KernelError> {
+    check_len("beta_draws", "shapes", rows.len(), shapes.len())?;
+    match shapes.as_flattened().iter().find(|v| !(v.is_finite() && **v > 0.0)) {
+        None => Ok(()),
+        Some(bad) => Err(KernelError::Shape {
+            op: "beta_draws",
+            expected: "parameters above 0".to_owned(),
+            got: bad.to_string(),
+        }),
+    }
 }
 
 /// Shapes of [`Backend::coverage_gains`].

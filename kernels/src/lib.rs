@@ -17,6 +17,7 @@
 mod assign;
 mod backend;
 mod basis;
+pub mod chance;
 mod cpu;
 pub mod cuda;
 mod error;

@@ -1,7 +1,7 @@
 //! What a device computes in its own way, against references in double precision.
 
-use curate_kernels::MatRef;
 use curate_kernels::transport::{Costs, Dense, Entropic, Ground, Points, sinkhorn};
+use curate_kernels::{MatRef, Metric};
 use serde_json::Value;
 
 use crate::nuclear::{check, hidden, reference, wide};
@@ -123,5 +123,65 @@ fn gains_are_those_of_the_definition() {
             }
             assert!(device.coverage_gains(x, c, &best[1..]).is_err());
         }
+    }
+}
+
+#[test]
+fn neighbours_are_those_of_the_processor() {
+    let mut draw = Draw(33);
+    for (n, m, d, k) in [(40, 600, 16, 16), (130, 129, 40, 5), (3, 64, 130, 1), (140, 300, 24, 17)] {
+        let (q, mut b) = (draw.clustered(n, d, 13, 0.3), draw.clustered(m, d, 13, 0.3));
+        let copy = b[..20 * d].to_vec();
+        b[m / 2 * d..][..20 * d].copy_from_slice(&copy);
+        (q.len() > 5 * d).then(|| b[7 * d..8 * d].copy_from_slice(&q[5 * d..6 * d]));
+        for metric in [Metric::Dot, Metric::SqEuclidean] {
+            let (q, b) = (view(&q, d), view(&b, d));
+            let wanted = curate_kernels::cpu().top_k(q, b, k, metric, Some(3)).unwrap();
+            for device in devices() {
+                let found = device.top_k(q, b, k, metric, Some(3)).unwrap();
+                assert_eq!(found, wanted, "{} {n} {m} {d} {k} {metric:?}", device.name());
+            }
+        }
+    }
+    let same = [0.5f32; 200 * 16];
+    let same = view(&same, 16);
+    for device in devices() {
+        let found = device.top_k(same.slice(0..3), same, 4, Metric::Dot, Some(0)).unwrap();
+        assert_eq!(
+            found.index,
+            [1, 2, 3, 4, 0, 2, 3, 4, 0, 1, 3, 4],
+            "{}: more are equal than can be told apart",
+            device.name()
+        );
+    }
+}
+
+#[test]
+fn betas_are_those_of_the_processor() {
+    let shapes: Vec<[f64; 2]> = (0..6000)
+        .map(|i| match i % 6 {
+            0 => [1.0, 1.0],
+            1 => [2.0, 5.0],
+            2 => [17.5, 3.25],
+            3 => [400.0, 1.0],
+            4 => [0.3, 0.6],
+            _ => [0.01, 2.0],
+        })
+        .collect();
+    let rows: Vec<u64> = (0..6000u64).map(|i| i * i).collect();
+    let wanted = curate_kernels::cpu().beta_draws(99, &rows, &shapes).unwrap();
+    for device in devices() {
+        let found = device.beta_draws(99, &rows, &shapes).unwrap();
+        let (mut differ, mut beyond) = (0, 0);
+        for ((found, wanted), shape) in found.iter().zip(&wanted).zip(&shapes) {
+            differ += usize::from(shape[0] >= 1.0 && found != wanted);
+            beyond += usize::from((found - wanted).abs() > 1e-12 * wanted.max(1e-300));
+        }
+        // A test that a last bit decides otherwise gives another draw: one in a billion.
+        assert!(differ <= 1 && beyond <= 1, "{}: {differ} draws differ, {beyond} by more than rounding", device.name());
+        let mean = found.iter().skip(1).step_by(6).sum::<f64>() / 1000.0;
+        assert!((mean - 2.0 / 7.0).abs() < 0.02, "{mean}");
+        assert!(device.beta_draws(1, &rows[..2], &[[0.0, 1.0], [1.0, 1.0]]).is_err());
+        assert!(device.beta_draws(1, &rows[..2], &shapes[..1]).is_err());
     }
 }

@@ -36,7 +36,7 @@ pub struct Info {
 }
 
 pub(super) enum Body {
-    Real(Real),
+    Real(Box<Real>),
     Emulated,
 }
 
@@ -61,7 +61,7 @@ impl Device {
     /// # Errors
     /// [`KernelError::Device`] that names the cause: no driver, one too old, no such device, a chip too old.
     pub fn open(ordinal: usize, ptx_folder: Option<PathBuf>) -> Result<Self, KernelError> {
-        Ok(Self::new(Body::Real(Real::open(ordinal, ptx_folder)?)))
+        Ok(Self::new(Body::Real(Box::new(Real::open(ordinal, ptx_folder)?))))
     }
 
     /// The emulation, for tests.

@@ -54,7 +54,7 @@ impl Repeated<'_> {
         let out = self.cuda.device.alloc::<u32>(labels.len())?;
         match (&self.frame, images, columns) {
             (Some(frame), Some(images), Some(columns)) => {
-                self.cuda.label(x, images, c, (frame, columns), &out).map(drop)?
+                self.cuda.label(x, images, c, (frame, columns), &out).map(drop)?;
             }
             _ => self.cuda.label_plainly(x, c, &out, None)?,
         }

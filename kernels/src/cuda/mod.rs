@@ -6,6 +6,7 @@
 //! the rows to the device an operation.
 
 mod buffer;
+mod chance;
 pub mod device;
 mod emulated;
 mod feed;
@@ -26,7 +27,7 @@ pub use device::{Device, Info, Mark};
 pub use gemm::{Element, Gemm, Math};
 
 use crate::backend::Tick;
-use crate::backend::{check_assign, check_coverage, check_len, check_own, check_top_k};
+use crate::backend::{check_assign, check_betas, check_coverage, check_len, check_own, check_top_k};
 use crate::transport::{Costs, Entropic, Sinkhorn};
 use crate::{Backend, KernelError, Lloyd, MatRef, Metric, Neighbours, SegmentSums};
 
@@ -244,7 +245,7 @@ impl Backend for Cuda {
             let columns = frame.as_ref().map_or(Ok(None), |frame| self.columns(frame, c.rows()))?;
             match (&frame, &images, &columns) {
                 (Some(frame), Some(images), Some(columns)) => {
-                    self.label(part, images, c.rows(), (frame, columns), &out).map(drop)?
+                    self.label(part, images, c.rows(), (frame, columns), &out).map(drop)?;
                 }
                 _ => self.label_plainly(part, c.rows(), &out, None)?,
             }
@@ -326,6 +327,11 @@ impl Backend for Cuda {
     fn coverage_gains(&self, x: MatRef<'_>, candidates: MatRef<'_>, best: &[f32]) -> Result<Vec<f64>, KernelError> {
         check_coverage(x, candidates, best)?;
         self.gains(x, candidates, best)
+    }
+
+    fn beta_draws(&self, key: u64, rows: &[u64], shapes: &[[f64; 2]]) -> Result<Vec<f64>, KernelError> {
+        check_betas(rows, shapes)?;
+        self.draws(key, rows, shapes)
     }
 
     fn lloyd<'a>(&'a self, x: MatRef<'a>) -> Result<Box<dyn Lloyd + 'a>, KernelError> {

@@ -13,6 +13,8 @@ const TILE: usize = 128;
 const CHUNK_BYTES: usize = TILE * 128;
 const CHUNK: usize = 64;
 const STAGES: usize = 3;
+/// Bytes of shared memory that a kernel may have beside the tiles.
+const STATIC_BYTES: usize = 1024;
 /// Fewer centroids do not fill a tile.
 const FEW: usize = 32;
 /// Rows from which the centre is taken.
@@ -30,22 +32,31 @@ pub(super) struct Frame {
     width: u32,
     halved: bool,
     per_product: f64,
-    pub(super) per_square: f64,
-    pub(super) per_row: f64,
+    per_square: f64,
+    per_row: f64,
 }
 
 /// Images of rows.
 pub(super) struct Images {
-    pub(super) words: Buffer<u32>,
-    pub(super) length: Buffer<f32>,
-    pub(super) sq_norm: Buffer<f32>,
+    words: Buffer<u32>,
+    length: Buffer<f32>,
+    sq_norm: Buffer<f32>,
 }
 
 /// Images of columns, errors and biases padded to whole tiles.
 pub(super) struct Columns {
-    pub(super) images: Images,
-    pub(super) error: Buffer<f32>,
-    pub(super) bias: Buffer<f32>,
+    images: Images,
+    error: Buffer<f32>,
+    bias: Buffer<f32>,
+}
+
+/// Rows and columns that meet.
+pub(super) struct Sweep<'a> {
+    pub(super) frame: &'a Frame,
+    pub(super) x: Rows<'a>,
+    pub(super) images: &'a Images,
+    pub(super) base: Rows<'a>,
+    pub(super) columns: &'a Columns,
 }
 
 impl Frame {
@@ -125,12 +136,21 @@ impl Cuda {
         self.device.launch("sketch", warps(x.count), THREADS, 0, &[&from[..], &how, &to].concat())
     }
 
-    /// Bytes of shared memory for a sweep over tiles, and whether the rows stay there.
-    pub(super) fn sweep_memory(&self, width: u32) -> (u32, bool) {
-        let chunks = (width as usize).div_ceil(CHUNK);
+    /// Launch a kernel that sweeps over all scores; `more` follows the arguments that all such have.
+    pub(super) fn sweep(&self, kernel: &'static str, s: &Sweep<'_>, more: &[Arg<'_>]) -> Result<(), KernelError> {
+        let chunks = (s.frame.width as usize).div_ceil(CHUNK);
         let whole = (chunks + STAGES) * CHUNK_BYTES;
-        let resident = whole <= self.device.shared_memory() as usize;
-        (if resident { whole } else { 2 * STAGES * CHUNK_BYTES } as u32, resident)
+        let resident = whole + STATIC_BYTES <= self.device.shared_memory() as usize;
+        let shared = if resident { whole } else { 2 * STAGES * CHUNK_BYTES } as u32;
+        let [data, count, dim] = s.x.args();
+        let rows = [data, s.images.words.arg(), count];
+        let columns = Arg::U32(s.base.count as u32);
+        let them = [s.base.data.arg(), s.columns.images.words.arg(), columns, dim, Arg::U32(s.frame.width)];
+        let bound = [s.images.length.arg(), s.images.sq_norm.arg(), s.columns.error.arg(), s.columns.bias.arg()];
+        let how = [s.columns.images.sq_norm.arg(), Arg::F64(s.frame.per_square), Arg::F64(s.frame.per_row)];
+        let args = [&rows[..], &them, &bound, &how, &[Arg::U32(u32::from(resident))], more].concat();
+        let grid = ((s.x.count as usize).div_ceil(TILE) as u32, 1, 1);
+        self.device.launch(kernel, grid, THREADS, shared, &args)
     }
 
     /// Labels of held rows. Returns where the device counts those that had to be compared with every centroid.
@@ -144,16 +164,9 @@ impl Cuda {
     ) -> Result<Buffer<u32>, KernelError> {
         let open = self.device.alloc::<u32>(x.count as usize)?;
         let count = self.device.zeros::<u32>(1)?;
-        let (shared, resident) = self.sweep_memory(frame.width);
+        let sweep = Sweep { frame, x, images, base: c, columns };
+        self.sweep("assign_shortlist", &sweep, &[labels.arg(), open.arg(), count.arg()])?;
         let (k, dim) = (Arg::U32(c.count as u32), Arg::U32(x.dim));
-        let grid = ((x.count as usize).div_ceil(TILE) as u32, 1, 1);
-        let rows = [x.data.arg(), images.words.arg(), Arg::U64(x.count)];
-        let them = [c.data.arg(), columns.images.words.arg(), k, dim, Arg::U32(frame.width)];
-        let bound = [images.length.arg(), images.sq_norm.arg(), columns.error.arg(), columns.bias.arg()];
-        let more = [columns.images.sq_norm.arg(), Arg::F64(frame.per_square), Arg::F64(frame.per_row)];
-        let out = [Arg::U32(u32::from(resident)), labels.arg(), open.arg(), count.arg()];
-        let args = [&rows[..], &them, &bound, &more, &out].concat();
-        self.device.launch("assign_shortlist", grid, THREADS, shared, &args)?;
         let args = [x.data.arg(), c.data.arg(), k, dim, open.arg(), count.arg(), labels.arg()];
         let grid = warps(x.count).0.min(4096);
         self.device.launch("assign_open", (grid, 1, 1), THREADS, 0, &args)?;

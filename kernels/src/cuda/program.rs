@@ -30,6 +30,7 @@ pub struct Source {
 const OWN: &[Source] = &[
     Source { name: "kernels", text: &[CANONICAL, include_str!("kernels.cu")], contract: false },
     Source { name: "shortlist", text: &[CANONICAL, include_str!("shortlist.cu")], contract: false },
+    Source { name: "chance", text: &[include_str!("chance.cu")], contract: false },
     Source { name: "transport", text: &[TILES, include_str!("transport.cu")], contract: true },
     Source { name: "nuclear", text: &[TILES, include_str!("nuclear.cu")], contract: true },
 ];
@@ -75,12 +76,27 @@ impl Source {
         if let Some(ptx) = kept.as_deref().and_then(|path| std::fs::read_to_string(path).ok()) {
             return Ok(ptx);
         }
-        let ptx = compile(&code, capability, self.contract)
-            .map_err(|why| format!("{} does not compile: {why}", self.name))?;
+        let ptx = self.compile(capability)?;
         if let Some(path) = kept {
             keep(&path, &ptx); // A folder that cannot be written costs the next start a second, nothing else.
         }
         Ok(ptx)
+    }
+
+    /// Compile for one capability such as 90. [`has_nvrtc`] must have said yes.
+    ///
+    /// # Errors
+    /// What the compiler says, as text.
+    pub fn compile(&self, capability: u32) -> Result<String, String> {
+        let options = vec![format!("--gpu-architecture=compute_{capability}"), "--std=c++17".to_owned()];
+        let options = CompileOptions { fmad: Some(self.contract), options, ..CompileOptions::default() };
+        compile_ptx_with_opts(self.code(), options).map(|ptx| ptx.to_src()).map_err(|error| {
+            let why = match error {
+                CompileError::CompileError { log, .. } => log.to_string_lossy().into_owned(),
+                other => other.to_string(),
+            };
+            format!("{} does not compile for {capability}: {why}", self.name)
+        })
     }
 
     /// Where the PTX of this very text, compiler and capability is kept.
@@ -133,16 +149,6 @@ fn nvrtc_version() -> i32 {
     1000 * major + minor
 }
 
-/// Compile for one capability such as 90. [`has_nvrtc`] must have said yes.
-fn compile(code: &str, capability: u32, contract: bool) -> Result<String, String> {
-    let options = vec![format!("--gpu-architecture=compute_{capability}"), "--std=c++17".to_owned()];
-    let options = CompileOptions { fmad: Some(contract), options, ..CompileOptions::default() };
-    compile_ptx_with_opts(code, options).map(|ptx| ptx.to_src()).map_err(|error| match error {
-        CompileError::CompileError { log, .. } => log.to_string_lossy().into_owned(),
-        other => other.to_string(),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,8 +173,7 @@ mod tests {
             return;
         }
         for (source, capability) in sources().flat_map(|s| ARCHITECTURES.map(|c| (s, c))) {
-            let ptx = compile(&source.code(), capability, source.contract);
-            let ptx = ptx.unwrap_or_else(|why| panic!("{} for {capability}: {why}", source.name));
+            let ptx = source.compile(capability).unwrap_or_else(|why| panic!("{why}"));
             for name in source.kernels() {
                 assert!(ptx.contains(&format!(".entry {name}(")), "{capability}: {name}");
             }

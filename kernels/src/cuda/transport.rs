@@ -1,5 +1,7 @@
 //! Entropic transport and coverage on the device, the host's half of `transport.cu`.
 
+#![allow(clippy::many_single_char_names)] // reason: n rows and m columns of x and y, potentials h
+
 use std::f64::consts::{LN_2, LOG2_E};
 
 use super::buffer::{Arg, Buffer, Plain};

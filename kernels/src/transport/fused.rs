@@ -37,13 +37,13 @@ pub(crate) trait LogSums {
 }
 
 /// As [`super::sinkhorn`], with the costs where `place` puts them.
-pub(crate) fn solve<'c>(
-    costs: &'c dyn Costs,
+pub(crate) fn solve(
+    costs: &dyn Costs,
     a: &[f64],
     b: &[f64],
     params: &Entropic,
     tick: Tick<'_>,
-    place: impl Fn(&dyn Costs) -> Result<Box<dyn LogSums + 'c>, KernelError>,
+    place: impl Fn(&dyn Costs) -> Result<Box<dyn LogSums>, KernelError>,
 ) -> Result<Sinkhorn, KernelError> {
     check(costs, a, b, params)?;
     let mut run = Run::new(place(costs)?, (a, b), params, tick)?;
@@ -66,8 +66,8 @@ pub(crate) fn solve<'c>(
 }
 
 /// A solve under way.
-struct Run<'a, 'c> {
-    sums: Box<dyn LogSums + 'c>,
+struct Run<'a> {
+    sums: Box<dyn LogSums>,
     a: &'a [f64],
     b: &'a [f64],
     params: &'a Entropic,
@@ -79,9 +79,9 @@ struct Run<'a, 'c> {
     sweeps: usize,
 }
 
-impl<'a, 'c> Run<'a, 'c> {
+impl<'a> Run<'a> {
     fn new(
-        sums: Box<dyn LogSums + 'c>,
+        sums: Box<dyn LogSums>,
         (a, b): (&'a [f64], &'a [f64]),
         params: &'a Entropic,
         tick: Tick<'a>,
