@@ -59,15 +59,22 @@ fn vectors_are_those_of_the_cpu() {
 fn too_little_memory_makes_smaller_batches() {
     let (Some(device), Some(tight)) = (device(), device()) else { return };
     let folder = root().join("embed/tests/tiny/bert");
-    let free = device.info().free;
-    let wide = SentenceEncoder::open_on(&folder, vec![device.clone()], Precision::F32, None).unwrap();
+    let wide = SentenceEncoder::open_on(&folder, vec![device], Precision::F32, None).unwrap();
     let expected = vectors(&wide);
-    let weights = free - device.info().free;
-    println!("weights: {weights}");
-    tight.limit_memory(200_000);
-    let found = vectors(&SentenceEncoder::open_on(&folder, vec![tight], Precision::F32, None).unwrap());
+    let narrow = SentenceEncoder::open_on(&folder, vec![tight.clone()], Precision::F32, None).unwrap();
+    // All texts are one batch so far; the least memory that does is that of the longest text alone.
+    tight.limit_memory(1 << 30);
+    let held = (1 << 30) - tight.info().free;
+    let mut found = vec![0.0; expected.len()];
+    let least = (1..100).find(|step| {
+        tight.limit_memory(held + 2000 * step);
+        narrow.embed(&TEXTS, &mut found, &Ctx::new(0)).is_ok()
+    });
+    println!("{least:?}");
+    assert!(least.is_some_and(|step| step > 1));
     assert!(cosine(&found, &expected, wide.dim()) > 1.0 - 1e-6);
-    let none = Device::emulated().unwrap();
-    none.limit_memory(1000);
-    assert_eq!(SentenceEncoder::open_on(&folder, vec![none], Precision::F32, None).unwrap_err().exit_code(), 3);
+    tight.limit_memory(held + 10);
+    let mut out = vec![0.0; narrow.dim()];
+    let error = narrow.embed(&["a"], &mut out, &Ctx::new(0)).unwrap_err();
+    assert_eq!((error.code(), error.exit_code()), ("device/out-of-memory", 4));
 }

@@ -18,9 +18,9 @@ const SIDE: usize = 64;
 const GAP: usize = 8;
 const TENSOR_CORES: u32 = 80;
 
-/// Heads of a batch.
+/// Query heads and the key heads they share.
 #[derive(Clone, Copy)]
-pub(super) struct Heads {
+pub(super) struct Grouping {
     pub(super) heads: usize,
     pub(super) kv_heads: usize,
     pub(super) head_dim: usize,
@@ -36,8 +36,9 @@ pub(super) struct Tiles {
     way: &'static Way,
 }
 
-/// One of the two sets of kernels.
+/// A set of kernels.
 struct Way {
+    /// Rows of a tile.
     rows: usize,
     forward: &'static str,
     queries: &'static str,
@@ -59,24 +60,33 @@ const PLAIN: Way = Way {
     },
 };
 
-/// `flash.cu`: bytes follow from the rows of the other side that each kernel brings in at once.
-const FLASH: Way = Way {
+/// `flash.cu` for heads of 32.
+const FLASH_32: Way = Way {
     rows: SIDE,
-    forward: "net_flash",
-    queries: "net_flash_back_queries",
-    keys: "net_flash_back_keys",
-    shared: |dim| {
-        let bytes = |other: usize, plain: usize, turned: usize| {
-            2 * (plain * other * (dim + GAP) + turned * dim * (other + GAP))
-        };
-        let (queries, keys) = match dim {
-            32 => (64, 64),
-            64 => (64, 32),
-            _ => (32, 16),
-        };
-        [bytes(64, 1, 1) as u32, bytes(queries, 2, 1) as u32, (bytes(keys, 2, 2) + 8 * keys) as u32]
-    },
+    forward: "net_flash_32",
+    queries: "net_flash_back_queries_32",
+    keys: "net_flash_back_keys_32",
+    shared: |dim| flash_bytes(dim, 64),
 };
+
+/// Of 64.
+const FLASH_64: Way =
+    Way { forward: "net_flash_64", queries: "net_flash_back_queries_64", keys: "net_flash_back_keys_64", ..FLASH_32 };
+
+/// Of 128.
+const FLASH_128: Way = Way {
+    forward: "net_flash_128",
+    queries: "net_flash_back_queries_128",
+    keys: "net_flash_back_keys_128",
+    shared: |dim| flash_bytes(dim, 32),
+    ..FLASH_32
+};
+
+/// Two sets of rows of the other side, and for keys and values two numbers a row; `keys` is how many rows those take at once.
+const fn flash_bytes(dim: usize, keys: usize) -> [u32; 3] {
+    let pairs = 4 * (dim + GAP);
+    [(64 * pairs) as u32, (64 * pairs) as u32, (keys * (pairs + 8)) as u32]
+}
 
 /// Biases by distance: `[heads, 2 reach + 1]`, farther ones as at `reach`.
 pub(super) struct Relative {
@@ -94,11 +104,14 @@ pub(super) struct Seen<'a> {
 
 impl Tiles {
     /// Of sequences that follow one another.
-    pub(super) fn new(ops: Ops, heads: Heads, segments: &[Range<usize>]) -> Result<Self, KernelError> {
-        let by_tensor_cores = ops.precision == Precision::Bf16
-            && matches!(heads.head_dim, 32 | 64 | 128)
-            && ops.device.info().capability >= TENSOR_CORES;
-        let way = if by_tensor_cores { &FLASH } else { &PLAIN };
+    pub(super) fn new(ops: Ops, heads: Grouping, segments: &[Range<usize>]) -> Result<Self, KernelError> {
+        let tensor_cores = ops.precision == Precision::Bf16 && ops.device.info().capability >= TENSOR_CORES;
+        let way = match heads.head_dim {
+            32 if tensor_cores => &FLASH_32,
+            64 if tensor_cores => &FLASH_64,
+            128 if tensor_cores => &FLASH_128,
+            _ => &PLAIN,
+        };
         let of = |s: &Range<usize>| {
             let (start, end) = (s.start as u32, s.end as u32);
             s.clone().step_by(way.rows).flat_map(move |first| [start, end, first as u32])
@@ -108,7 +121,7 @@ impl Tiles {
     }
 }
 
-impl Heads {
+impl Grouping {
     /// Refuse what no kernel takes.
     pub(super) fn check(&self, device: &Device) -> Result<(), KernelError> {
         if self.head_dim <= WIDEST {
@@ -136,7 +149,7 @@ impl Ops<'_> {
     /// The output, as wide as the queries, and the logarithms of the sums.
     pub(super) fn attend(
         &self,
-        heads: Heads,
+        heads: Grouping,
         seen: Seen,
         (tiles, window): (&Tiles, Option<usize>),
         relative: Option<&Relative>,
@@ -154,7 +167,7 @@ impl Ops<'_> {
     /// The gradients of queries, keys and values side by side, `[tokens, q_width + 2 kv_width]`, from that of the output.
     pub(super) fn attend_back(
         &self,
-        heads: Heads,
+        heads: Grouping,
         seen: Seen,
         (tiles, window): (&Tiles, Option<usize>),
         (out, lse, gout): (&Numbers, &Buffer<f32>, &Numbers),

@@ -4,10 +4,10 @@
 //! stream is changed in place unless a way back follows; in bf16 every activation between two products is rounded once.
 //! Memory comes from the device's pool, which keeps what was given back. Cost: two operations a weight and token, and attention.
 
-use super::attention::{Heads, Seen, Tiles};
+use super::attention::{Grouping, Seen, Tiles};
 use super::grads::Grads;
 use super::numbers::{Numbers, Precision};
-use super::ops::{Cut, Ops, Rows, Turn};
+use super::ops::{Cut, Ops, Rows, Turn, check_even};
 use super::plan::{Adapter, Block, Map, Plan, Tensors, width};
 use super::product::Product;
 use super::weights::Weights;
@@ -67,14 +67,16 @@ pub(super) struct Run<'a> {
     pub(super) tiles: Tiles,
 }
 
+/// Normed and turned queries and keys side by side, with the factors of both norms.
+pub(super) type NormedHeads = (Numbers, [Buffer<f32>; 2]);
+
 /// What a block keeps for its way back.
 pub(super) struct Saved {
     pub(super) x: Numbers,
     pub(super) x_inverse: Buffer<f32>,
     /// Queries, keys and values side by side; turned where their heads are not normed.
     pub(super) qkv: Numbers,
-    /// Normed and turned queries and keys, with the factors of both norms.
-    pub(super) normed: Option<(Numbers, [Buffer<f32>; 2])>,
+    pub(super) normed: Option<NormedHeads>,
     pub(super) out: Numbers,
     pub(super) lse: Buffer<f32>,
     pub(super) mid: Numbers,
@@ -88,7 +90,7 @@ impl Decoder {
     /// # Errors
     /// [`KernelError::OutOfMemory`]; [`KernelError::Device`], also where the heads are too wide.
     pub fn new(device: Device, precision: Precision, plan: Plan, tensors: &dyn Tensors) -> Result<Self, KernelError> {
-        heads(&plan).check(&device)?;
+        check(&plan, &device)?;
         let weights = Weights::new(&device, precision, &plan, tensors)?;
         Ok(Self { device, precision, plan, weights })
     }
@@ -107,7 +109,7 @@ impl Decoder {
         if plan == self.plan {
             return self.weights.refresh(&self.device, tensors);
         }
-        heads(&plan).check(&self.device)?;
+        check(&plan, &self.device)?;
         self.weights = Weights::empty();
         self.weights = Weights::new(&self.device, self.precision, &plan, tensors)?;
         self.plan = plan;
@@ -188,8 +190,14 @@ impl Decoder {
     }
 }
 
-pub(super) const fn heads(plan: &Plan) -> Heads {
-    Heads { heads: plan.heads, kv_heads: plan.kv_heads, head_dim: plan.head_dim, causal: true }
+pub(super) const fn heads(plan: &Plan) -> Grouping {
+    Grouping { heads: plan.heads, kv_heads: plan.kv_heads, head_dim: plan.head_dim, causal: true }
+}
+
+/// Refuse what no kernel takes.
+fn check(plan: &Plan, device: &Device) -> Result<(), KernelError> {
+    check_even(&[plan.hidden, plan.intermediate, plan.head_dim])?;
+    heads(plan).check(device)
 }
 
 /// Turn a wish to stop into its error.
@@ -309,7 +317,7 @@ impl Run<'_> {
     }
 
     /// Turn queries and keys; where their heads are normed, in new activations.
-    fn turn_heads(&self, block: &Block, qkv: &Numbers) -> Result<Option<(Numbers, [Buffer<f32>; 2])>, KernelError> {
+    fn turn_heads(&self, block: &Block, qkv: &Numbers) -> Result<Option<NormedHeads>, KernelError> {
         let (plan, n) = (self.plan, self.tokens);
         let raw = self.seen(qkv, None);
         let Some([q_gain, k_gain]) = block.qk_norm else {

@@ -1,13 +1,13 @@
 //! A sentence encoder of the BERT family on the device: texts as token ids in, one vector a text out.
 //!
-//! Formula: x0 = norm(word + position + type); a block: a = norm(x + W_o attention(W_qkv x)), x' = norm(a + W_2 act(W_1 a)); the
-//! vector is the pooled x. Source: Devlin et al. 2018; Song et al. 2020 for the relative bias. Deviation: texts lie end to end,
+//! Formula: `x0 = norm(word + position + type)`; a block: `a = norm(x + W_o attention(W_qkv x))`,
+//! `x' = norm(a + W_2 act(W_1 a))`; the vector is the pooled x. Source: Devlin et al. 2018; Song et al. 2020 for the relative bias. Deviation: texts lie end to end,
 //! so that there is no padding and no mask; in bf16 activations between two products are rounded once, the stream is f32.
 //! Cost: 2 (12 h^2 + 2 L h) multiply-adds a token and block.
 
-use super::attention::{Heads, Relative, Seen, Tiles};
+use super::attention::{Grouping, Relative, Seen, Tiles};
 use super::numbers::{Numbers, Precision, Values};
-use super::ops::{Norm, Ops, Rows, THREADS, size};
+use super::ops::{Norm, Ops, Rows, THREADS, check_even, size};
 use super::product::Product;
 use crate::KernelError;
 use crate::cuda::{Arg, Buffer, Device};
@@ -81,7 +81,7 @@ pub struct EncoderBlock {
 pub struct EncoderParts {
     /// Width of the stream.
     pub hidden: usize,
-    /// Heads.
+    /// Grouping.
     pub heads: usize,
     /// Added to the variance in norms.
     pub eps: f32,
@@ -120,7 +120,7 @@ pub struct Encoder {
     device: Device,
     precision: Precision,
     hidden: usize,
-    heads: Heads,
+    heads: Grouping,
     activation: Activation,
     first_position: usize,
     words: Numbers,
@@ -137,8 +137,10 @@ impl Encoder {
     /// [`KernelError::OutOfMemory`], [`KernelError::Device`].
     pub fn new(device: Device, precision: Precision, parts: &EncoderParts) -> Result<Self, KernelError> {
         let head_dim = parts.hidden / parts.heads.max(1);
-        let heads = Heads { heads: parts.heads, kv_heads: parts.heads, head_dim, causal: false };
+        let heads = Grouping { heads: parts.heads, kv_heads: parts.heads, head_dim, causal: false };
         heads.check(&device)?;
+        let wide = parts.blocks.iter().map(|block| block.up.bias.len());
+        check_even(&[parts.hidden, head_dim].into_iter().chain(wide).collect::<Vec<_>>())?;
         let norm = |s: &Scaling| {
             let (gain, shift) = (device.upload(&s.gain)?, device.upload(&s.shift)?);
             Ok::<_, KernelError>(Norm { gain, shift, eps: parts.eps })
@@ -228,28 +230,30 @@ impl Encoder {
         let (x, narrow) = (self.device.alloc::<f32>(n * h)?, ops.fresh(n * h)?);
         ops.embed_norm((&self.words, ids), (&self.positions, positions), &self.norm, (&x, &narrow))?;
         for block in &self.blocks {
-            let qkv = self.apply(ops, &block.qkv, &narrow, (n, h))?;
+            let qkv = block.qkv.apply(ops, &narrow, (n, h))?;
             ops.bias(&qkv, &block.qkv.bias, n, 0)?;
             let rows = |at: usize| Rows { numbers: &qkv, at, stride: 3 * h };
             let seen = Seen { q: rows(0), k: rows(h), v: rows(2 * h) };
             let (mixed, _) = ops.attend(self.heads, seen, (tiles, None), self.relative.as_ref(), n)?;
-            let y = self.apply(ops, &block.out, &mixed, (n, h))?;
+            let y = block.out.apply(ops, &mixed, (n, h))?;
             ops.residual_norm((&y, &block.out.bias), (&x, &narrow), &block.attention_norm, n)?;
             let wide = block.up.bias.len();
-            let up = self.apply(ops, &block.up, &narrow, (n, h))?;
+            let up = block.up.apply(ops, &narrow, (n, h))?;
             ops.bias(&up, &block.up.bias, n, self.activation as u32)?;
-            let y = self.apply(ops, &block.down, &up, (n, wide))?;
+            let y = block.down.apply(ops, &up, (n, wide))?;
             ops.residual_norm((&y, &block.down.bias), (&x, &narrow), &block.output_norm, n)?;
         }
         Ok(x)
     }
+}
 
+impl Linear {
     /// `x W^T`.
-    fn apply(&self, ops: Ops, to: &Linear, x: &Numbers, (rows, inner): (usize, usize)) -> Result<Numbers, KernelError> {
-        let out = to.bias.len();
+    fn apply(&self, ops: Ops, x: &Numbers, (rows, inner): (usize, usize)) -> Result<Numbers, KernelError> {
+        let out = self.bias.len();
         let y = ops.fresh(rows * out)?;
         let whole = Product::forward(rows, out, inner);
-        ops.product(whole, Rows::of(x, inner), Rows::of(&to.weight, inner), Rows::of(&y, out))?;
+        ops.product(whole, Rows::of(x, inner), Rows::of(&self.weight, inner), Rows::of(&y, out))?;
         Ok(y)
     }
 }

@@ -2,8 +2,8 @@
 // `attention.cu`, whose pieces it uses; here probabilities and slopes of scores are rounded to bf16 before they are multiplied.
 //
 // A block of four warps takes SIDE rows of its own side and one head, a warp 16 of them; rows of the other side come through
-// shared memory, once as they are and once turned, because a product reads its right factor along the sum. Fragments are those
-// of `mma_bf16`: g = lane / 4 names rows g and g + 8, t = lane % 4 the columns 2 t and 2 t + 1 of each eight.
+// shared memory, N at a time. Fragments are those of `mma_bf16`: g = lane / 4 names rows g and g + 8, t = lane % 4 the columns
+// 2 t and 2 t + 1 of each eight.
 
 #define SIDE 64  // rows of a block's own side
 #define GAP 8    // numbers between rows in shared memory, so that rows lie in other banks
@@ -29,30 +29,63 @@ __device__ __forceinline__ void left_factor(Side<bf16> side, u32 row, u32 end, u
     }
 }
 
-// N rows from `first` on into shared memory, as they are (`rows`, pitch D + GAP) and turned (`turned`, pitch N + GAP), either
-// where it is asked for; zeros beyond `end`.
-template <int D, int N, bool ROWS_WANTED, bool TURNED_WANTED>
-__device__ __forceinline__ void bring(Side<bf16> side, u32 column, u32 first, u32 end, bf16* rows, bf16* turned) {
-    for (u32 i = threadIdx.x; i < N * D / 2; i += blockDim.x) {
-        u32 row = i / (D / 2), t = i % (D / 2) * 2;
-        u32 pair = two(side, first + row, end, column + t);
-        if (ROWS_WANTED) *(u32*)(rows + row * (D + GAP) + t) = pair;
-        if (TURNED_WANTED) {
-            turned[t * (N + GAP) + row].bits = (u16)pair;
-            turned[(t + 1) * (N + GAP) + row].bits = (u16)(pair >> 16);
-        }
+// N rows from `first` on into shared memory, pitch D + GAP; zeros beyond `end`. Copies are under way until `arrive`.
+template <int D, int N>
+__device__ __forceinline__ void bring(Side<bf16> side, u32 column, u32 first, u32 end, bf16* rows) {
+    for (u32 i = threadIdx.x; i < N * D / 8; i += blockDim.x) {
+        u32 row = i / (D / 8), t = i % (D / 8) * 8;
+        bool there = first + row < end;
+        copy_async(rows + row * (D + GAP) + t, side.at + (u64)(there ? first + row : 0) * side.stride + column + t, there);
     }
 }
 
-// c += left times eight rows of shared memory (the columns of the right factor), from row `row` on; K terms.
-template <int K>
-__device__ __forceinline__ void multiply(float c[4], const u32 left[K / 16][4], const bf16* right, u32 row, u32 pitch) {
-    const bf16* from = right + (row + lane() / 4) * pitch + 2 * (lane() % 4);
-#pragma unroll
-    for (int i = 0; i < K / 16; i++) {
-        u32 b[2] = {*(const u32*)(from + 16 * i), *(const u32*)(from + 16 * i + 8)};
-        mma_bf16(c, left[i], b);
+__device__ __forceinline__ void arrive() {
+    commit_copies();
+    wait_copies<0>();
+    __syncthreads();
+}
+
+// As `load_matrices`, each matrix turned: out[i] of a lane is column lane / 4 of rows 2 (lane % 4) and the next of matrix i.
+__device__ __forceinline__ void load_turned(u32 out[4], const bf16* row) {
+#if defined(EMULATED)
+    auto cells = emulate::exchange(FULL, row, emulate::MATRIX);
+    for (u32 i = 0; i < 4; i++) {
+        const bf16 *low = emulate::cell(cells, i * 8 + 2 * (lane() % 4)), *high = emulate::cell(cells, i * 8 + 2 * (lane() % 4) + 1);
+        out[i] = (u32)low[lane() / 4].bits | (u32)high[lane() / 4].bits << 16;
     }
+#else
+    u32 at = (u32)__cvta_generic_to_shared(row);
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3]) : "r"(at) : "memory");
+#endif
+}
+
+// c += left (16 x D) times the transpose of eight rows of shared memory, from row `row` on.
+template <int D>
+__device__ __forceinline__ void multiply_across(float c[4], const u32 left[D / 16][4], const bf16* rows, u32 row) {
+    const bf16* from = rows + (row + lane() % 8) * (D + GAP) + lane() / 8 * 8;
+#pragma unroll
+    for (int i = 0; i < D / 32; i++) {
+        u32 b[4];
+        load_matrices(b, from + 32 * i);
+        mma_bf16(c, left[2 * i], b);
+        mma_bf16(c, left[2 * i + 1], b + 2);
+    }
+}
+
+// c += left (16 x N) times N rows of shared memory.
+template <int D, int N>
+__device__ __forceinline__ void multiply_along(float c[D / 8][4], const u32 left[N / 16][4], const bf16* rows) {
+    const bf16* from = rows + lane() % 16 * (D + GAP) + lane() / 16 * 8;
+#pragma unroll
+    for (int k = 0; k < N / 16; k++)
+#pragma unroll
+        for (int n = 0; n < D / 16; n++) {
+            u32 b[4];
+            load_turned(b, from + 16 * k * (D + GAP) + 16 * n);
+            mma_bf16(c[2 * n], left[k], b);
+            mma_bf16(c[2 * n + 1], left[k], b + 2);
+        }
 }
 
 // Products as the left factor of the next: the fragments of 16 columns from those of two times eight.
@@ -110,14 +143,14 @@ __device__ void flash(Side<bf16> q, Side<bf16> k, Side<bf16> v, Sight sight, u32
     u32 end = sight.keys_end(last);
     for (u32 base = sight.keys_begin(first); base < end; base += N) {
         __syncthreads();
-        bring<D, N, true, false>(k, column, base, end, ks, ks);
-        bring<D, N, false, true>(v, column, base, end, vs, vs);
-        __syncthreads();
+        bring<D, N>(k, column, base, end, ks);
+        bring<D, N>(v, column, base, end, vs);
+        arrive();
         float s[N / 8][4], top[2] = {most[0], most[1]};
         clear<N / 8>(s);
 #pragma unroll
         for (int i = 0; i < N / 8; i++) {
-            multiply<D>(s[i], left, ks, 8 * i, D + GAP);
+            multiply_across<D>(s[i], left, ks, 8 * i);
 #pragma unroll
             for (int j = 0; j < 4; j++) {
                 u32 query = row + g + 8 * (j / 2), key = base + 8 * i + 2 * t + j % 2;
@@ -144,8 +177,7 @@ __device__ void flash(Side<bf16> q, Side<bf16> k, Side<bf16> v, Sight sight, u32
         u32 p[N / 16][4];
 #pragma unroll
         for (int i = 0; i < N / 16; i++) repack(s[2 * i], s[2 * i + 1], p[i]);
-#pragma unroll
-        for (int i = 0; i < D / 8; i++) multiply<N>(acc[i], p, vs, 8 * i, N + GAP);
+        multiply_along<D, N>(acc, p, vs);
     }
     float factor[2];
 #pragma unroll
@@ -163,7 +195,7 @@ template <int D, int N>
 __device__ void flash_back_queries(Side<bf16> q, Side<bf16> k, Side<bf16> v, Side<bf16> gout, Kept kept, Sight sight,
                                    u32 first, u32 group, float scale, bf16* gq, u32 gq_stride) {
     DYNAMIC_SHARED(bf16, room);
-    bf16 *ks = room, *vs = ks + N * (D + GAP), *turned = vs + N * (D + GAP);
+    bf16 *ks = room, *vs = ks + N * (D + GAP);
     u32 head = blockIdx.y, column = head / group * D, last = first + SIDE < sight.end ? first + SIDE : sight.end;
     u32 row = first + (threadIdx.x >> 5) * 16, g = lane() / 4, t = lane() % 4;
     u32 left[D / 16][4], slope[D / 16][4];
@@ -180,9 +212,9 @@ __device__ void flash_back_queries(Side<bf16> q, Side<bf16> k, Side<bf16> v, Sid
     u32 end = sight.keys_end(last);
     for (u32 base = sight.keys_begin(first); base < end; base += N) {
         __syncthreads();
-        bring<D, N, true, true>(k, column, base, end, ks, turned);
-        bring<D, N, true, false>(v, column, base, end, vs, vs);
-        __syncthreads();
+        bring<D, N>(k, column, base, end, ks);
+        bring<D, N>(v, column, base, end, vs);
+        arrive();
         u32 ds[N / 16][4];
 #pragma unroll
         for (int i = 0; i < N / 16; i++) {
@@ -191,8 +223,8 @@ __device__ void flash_back_queries(Side<bf16> q, Side<bf16> k, Side<bf16> v, Sid
             clear<2>(dp);
 #pragma unroll
             for (int h = 0; h < 2; h++) {
-                multiply<D>(s[h], left, ks, 16 * i + 8 * h, D + GAP);
-                multiply<D>(dp[h], slope, vs, 16 * i + 8 * h, D + GAP);
+                multiply_across<D>(s[h], left, ks, 16 * i + 8 * h);
+                multiply_across<D>(dp[h], slope, vs, 16 * i + 8 * h);
 #pragma unroll
                 for (int j = 0; j < 4; j++) {
                     float p;
@@ -202,8 +234,7 @@ __device__ void flash_back_queries(Side<bf16> q, Side<bf16> k, Side<bf16> v, Sid
             }
             repack(s[0], s[1], ds[i]);
         }
-#pragma unroll
-        for (int i = 0; i < D / 8; i++) multiply<N>(acc[i], ds, turned, 8 * i, N + GAP);
+        multiply_along<D, N>(acc, ds, ks);
     }
     float factor[2] = {1.f, 1.f};
     write_rows<D>(acc, gq, gq_stride, head * D, row, last, factor);
@@ -215,8 +246,8 @@ template <int D, int N>
 __device__ void flash_back_keys(Side<bf16> q, Side<bf16> k, Side<bf16> v, Side<bf16> gout, Kept kept, Sight sight,
                                 u32 first, u32 group, float scale, bf16* gk, bf16* gv, u32 gkv_stride) {
     DYNAMIC_SHARED(bf16, room);
-    bf16 *qs = room, *gs = qs + N * (D + GAP), *q_turned = gs + N * (D + GAP), *g_turned = q_turned + D * (N + GAP);
-    float *lse = (float*)(g_turned + D * (N + GAP)), *delta = lse + N;
+    bf16 *qs = room, *gs = qs + N * (D + GAP);
+    float *lse = (float*)(gs + N * (D + GAP)), *delta = lse + N;
     u32 column = blockIdx.y * D, last = first + SIDE < sight.end ? first + SIDE : sight.end;
     u32 row = first + (threadIdx.x >> 5) * 16, g = lane() / 4, t = lane() % 4;
     u32 keys[D / 16][4], values[D / 16][4];
@@ -229,13 +260,13 @@ __device__ void flash_back_keys(Side<bf16> q, Side<bf16> k, Side<bf16> v, Side<b
     for (u32 head = blockIdx.y * group; head < (blockIdx.y + 1) * group; head++)
         for (u32 base = sight.queries_begin(first); base < end; base += N) {
             __syncthreads();
-            bring<D, N, true, true>(q, head * D, base, end, qs, q_turned);
-            bring<D, N, true, true>(gout, head * D, base, end, gs, g_turned);
+            bring<D, N>(q, head * D, base, end, qs);
+            bring<D, N>(gout, head * D, base, end, gs);
             for (u32 i = threadIdx.x; i < N; i += blockDim.x) {
                 u64 at = (u64)(base + i < end ? base + i : first) * kept.heads + head;
                 lse[i] = kept.lse[at], delta[i] = kept.delta[at];
             }
-            __syncthreads();
+            arrive();
             u32 p[N / 16][4], ds[N / 16][4];
 #pragma unroll
             for (int i = 0; i < N / 16; i++) {
@@ -244,8 +275,8 @@ __device__ void flash_back_keys(Side<bf16> q, Side<bf16> k, Side<bf16> v, Side<b
                 clear<2>(dp);
 #pragma unroll
                 for (int h = 0; h < 2; h++) {
-                    multiply<D>(s[h], keys, qs, 16 * i + 8 * h, D + GAP);
-                    multiply<D>(dp[h], values, gs, 16 * i + 8 * h, D + GAP);
+                    multiply_across<D>(s[h], keys, qs, 16 * i + 8 * h);
+                    multiply_across<D>(dp[h], values, gs, 16 * i + 8 * h);
 #pragma unroll
                     for (int j = 0; j < 4; j++) {
                         u32 at = 16 * i + 8 * h + 2 * t + j % 2;
@@ -256,11 +287,8 @@ __device__ void flash_back_keys(Side<bf16> q, Side<bf16> k, Side<bf16> v, Side<b
                 repack(share[0], share[1], p[i]);
                 repack(s[0], s[1], ds[i]);
             }
-#pragma unroll
-            for (int i = 0; i < D / 8; i++) {
-                multiply<N>(of_v[i], p, g_turned, 8 * i, N + GAP);
-                multiply<N>(of_k[i], ds, q_turned, 8 * i, N + GAP);
-            }
+            multiply_along<D, N>(of_v, p, gs);
+            multiply_along<D, N>(of_k, ds, qs);
         }
     float factor[2] = {1.f, 1.f};
     write_rows<D>(of_k, gk, gkv_stride, column, row, last, factor);
@@ -269,54 +297,42 @@ __device__ void flash_back_keys(Side<bf16> q, Side<bf16> k, Side<bf16> v, Side<b
 
 }  // namespace net
 
-// Grids, arguments and results are those of the kernels in `attention.cu` of the same names; `half` must be 1 and `dim` 32, 64
-// or 128.
-extern "C" __global__ void __launch_bounds__(128) net_flash(const void* q, u32 q_stride, const void* k, const void* v, u32 k_stride,
-                                     u32 v_stride, u32 half, const u32* tiles, u32 heads, u32 group, u32 dim,
-                                     float scale, u32 window, u32 causal, const float* relative, u32 reach, void* out,
-                                     float* lse) {
-    net::Sight sight = net::sight_of(tiles, window, causal);
-    u32 first = tiles[3 * blockIdx.x + 2];
-    net::Side<bf16> qs = net::side<bf16>(q, q_stride), ks = net::side<bf16>(k, k_stride), vs = net::side<bf16>(v, v_stride);
-    if (dim == 32)
-        net::flash<32, 64>(qs, ks, vs, sight, first, heads, group, scale, relative, reach, (bf16*)out, lse);
-    else if (dim == 64)
-        net::flash<64, 64>(qs, ks, vs, sight, first, heads, group, scale, relative, reach, (bf16*)out, lse);
-    else
-        net::flash<128, 64>(qs, ks, vs, sight, first, heads, group, scale, relative, reach, (bf16*)out, lse);
+// Grids, arguments and results are those of the kernels in `attention.cu` of the same names; `half` must be 1 and `dim` the
+// number in the name, so that each takes the registers of its own width.
+#define SEEN                                                                                                            \
+    const void *q, u32 q_stride, const void *k, const void *v, u32 k_stride, u32 v_stride, u32 half, const u32 *tiles,  \
+        u32 heads, u32 group, u32 dim, float scale, u32 window, u32 causal
+#define KEPT const void *gout, const float *lse, const float *delta
+#define SIDES net::side<bf16>(q, q_stride), net::side<bf16>(k, k_stride), net::side<bf16>(v, v_stride)
+#define SIGHT net::sight_of(tiles, window, causal), tiles[3 * blockIdx.x + 2]
+#define BACK_SIDES SIDES, net::side<bf16>(gout, heads * dim), net::Kept{lse, delta, heads}
+
+extern "C" __global__ void __launch_bounds__(128) net_flash_32(SEEN, const float* relative, u32 reach, void* out, float* lse) {
+    net::flash<32, 64>(SIDES, SIGHT, heads, group, scale, relative, reach, (bf16*)out, lse);
+}
+extern "C" __global__ void __launch_bounds__(128) net_flash_64(SEEN, const float* relative, u32 reach, void* out, float* lse) {
+    net::flash<64, 64>(SIDES, SIGHT, heads, group, scale, relative, reach, (bf16*)out, lse);
+}
+extern "C" __global__ void __launch_bounds__(128) net_flash_128(SEEN, const float* relative, u32 reach, void* out, float* lse) {
+    net::flash<128, 64>(SIDES, SIGHT, heads, group, scale, relative, reach, (bf16*)out, lse);
 }
 
-extern "C" __global__ void __launch_bounds__(128) net_flash_back_queries(const void* q, u32 q_stride, const void* k, const void* v,
-                                                  u32 k_stride, u32 v_stride, u32 half, const u32* tiles, u32 heads,
-                                                  u32 group, u32 dim, float scale, u32 window, u32 causal,
-                                                  const void* gout, const float* lse, const float* delta, void* gq,
-                                                  u32 g_stride) {
-    net::Sight sight = net::sight_of(tiles, window, causal);
-    net::Kept kept = {lse, delta, heads};
-    u32 first = tiles[3 * blockIdx.x + 2];
-    net::Side<bf16> qs = net::side<bf16>(q, q_stride), ks = net::side<bf16>(k, k_stride), vs = net::side<bf16>(v, v_stride);
-    net::Side<bf16> gs = net::side<bf16>(gout, heads * dim);
-    if (dim == 32)
-        net::flash_back_queries<32, 64>(qs, ks, vs, gs, kept, sight, first, group, scale, (bf16*)gq, g_stride);
-    else if (dim == 64)
-        net::flash_back_queries<64, 64>(qs, ks, vs, gs, kept, sight, first, group, scale, (bf16*)gq, g_stride);
-    else
-        net::flash_back_queries<128, 32>(qs, ks, vs, gs, kept, sight, first, group, scale, (bf16*)gq, g_stride);
+extern "C" __global__ void __launch_bounds__(128) net_flash_back_queries_32(SEEN, KEPT, void* gq, u32 stride) {
+    net::flash_back_queries<32, 64>(BACK_SIDES, SIGHT, group, scale, (bf16*)gq, stride);
+}
+extern "C" __global__ void __launch_bounds__(128) net_flash_back_queries_64(SEEN, KEPT, void* gq, u32 stride) {
+    net::flash_back_queries<64, 64>(BACK_SIDES, SIGHT, group, scale, (bf16*)gq, stride);
+}
+extern "C" __global__ void __launch_bounds__(128) net_flash_back_queries_128(SEEN, KEPT, void* gq, u32 stride) {
+    net::flash_back_queries<128, 64>(BACK_SIDES, SIGHT, group, scale, (bf16*)gq, stride);
 }
 
-extern "C" __global__ void __launch_bounds__(128) net_flash_back_keys(const void* q, u32 q_stride, const void* k, const void* v, u32 k_stride,
-                                               u32 v_stride, u32 half, const u32* tiles, u32 heads, u32 group, u32 dim,
-                                               float scale, u32 window, u32 causal, const void* gout, const float* lse,
-                                               const float* delta, void* gk, void* gv, u32 g_stride) {
-    net::Sight sight = net::sight_of(tiles, window, causal);
-    net::Kept kept = {lse, delta, heads};
-    u32 first = tiles[3 * blockIdx.x + 2];
-    net::Side<bf16> qs = net::side<bf16>(q, q_stride), ks = net::side<bf16>(k, k_stride), vs = net::side<bf16>(v, v_stride);
-    net::Side<bf16> gs = net::side<bf16>(gout, heads * dim);
-    if (dim == 32)
-        net::flash_back_keys<32, 64>(qs, ks, vs, gs, kept, sight, first, group, scale, (bf16*)gk, (bf16*)gv, g_stride);
-    else if (dim == 64)
-        net::flash_back_keys<64, 32>(qs, ks, vs, gs, kept, sight, first, group, scale, (bf16*)gk, (bf16*)gv, g_stride);
-    else
-        net::flash_back_keys<128, 16>(qs, ks, vs, gs, kept, sight, first, group, scale, (bf16*)gk, (bf16*)gv, g_stride);
+extern "C" __global__ void __launch_bounds__(128) net_flash_back_keys_32(SEEN, KEPT, void* gk, void* gv, u32 stride) {
+    net::flash_back_keys<32, 64>(BACK_SIDES, SIGHT, group, scale, (bf16*)gk, (bf16*)gv, stride);
+}
+extern "C" __global__ void __launch_bounds__(128) net_flash_back_keys_64(SEEN, KEPT, void* gk, void* gv, u32 stride) {
+    net::flash_back_keys<64, 64>(BACK_SIDES, SIGHT, group, scale, (bf16*)gk, (bf16*)gv, stride);
+}
+extern "C" __global__ void __launch_bounds__(128) net_flash_back_keys_128(SEEN, KEPT, void* gk, void* gv, u32 stride) {
+    net::flash_back_keys<128, 32>(BACK_SIDES, SIGHT, group, scale, (bf16*)gk, (bf16*)gv, stride);
 }

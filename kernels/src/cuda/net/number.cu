@@ -8,19 +8,17 @@ __device__ __forceinline__ float wide(bf16 x) { return to_float(x); }
 __device__ __forceinline__ void put(float* to, float x) { *to = x; }
 __device__ __forceinline__ void put(bf16* to, float x) { to->bits = (u16)pack_bf16(x, 0.f); }
 
+// Two neighbours at once, from an even place: rows begin at even places because every width is even.
+__device__ __forceinline__ float2 wide2(const float* from) { return *(const float2*)from; }
+__device__ __forceinline__ float2 wide2(const bf16* from) {
+    u32 pair = *(const u32*)from;
+    return make_float2(low_half(pair), high_half(pair));
+}
+__device__ __forceinline__ void put2(float* to, float x, float y) { *(float2*)to = make_float2(x, y); }
+__device__ __forceinline__ void put2(bf16* to, float x, float y) { *(u32*)to = pack_bf16(x, y); }
+
 __device__ __forceinline__ u32 lane() { return threadIdx.x & 31; }
 __device__ __forceinline__ u64 thread_index() { return (u64)blockIdx.x * blockDim.x + threadIdx.x; }
 __device__ __forceinline__ u64 warp_index() { return thread_index() >> 5; }
-
-// Of all threads of a block; `room` holds 32 numbers. Given to all.
-__device__ __forceinline__ float block_sum(float x, float* room) {
-    x = warp_sum(x);
-    __syncthreads();
-    if (lane() == 0) room[threadIdx.x >> 5] = x;
-    __syncthreads();
-    float sum = 0.f;
-    for (u32 i = 0; i < (blockDim.x + 31) >> 5; i++) sum += room[i];
-    return sum;
-}
 
 }  // namespace net

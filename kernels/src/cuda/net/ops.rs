@@ -60,6 +60,23 @@ fn grid(threads: usize) -> (u32, u32, u32) {
     (threads.div_ceil(THREADS as usize) as u32, 1, 1)
 }
 
+/// Blocks for rows of so many threads each.
+fn columns(rows: usize, threads: usize) -> (u32, u32, u32) {
+    (rows as u32, threads.div_ceil(THREADS as usize) as u32, 1)
+}
+
+/// Refuse widths that kernels do not take.
+pub(super) fn check_even(widths: &[usize]) -> Result<(), KernelError> {
+    match widths.iter().find(|width| !width.is_multiple_of(2)) {
+        None => Ok(()),
+        Some(odd) => Err(KernelError::Shape {
+            op: "network",
+            expected: "even widths (use --device cpu)".to_owned(),
+            got: odd.to_string(),
+        }),
+    }
+}
+
 /// Blocks for so many warps.
 fn warps(count: usize) -> (u32, u32, u32) {
     grid(32 * count)
@@ -228,17 +245,18 @@ impl Ops<'_> {
 
     /// Turn `heads` heads of every row, forward or back.
     pub(super) fn rotate(&self, x: Rows, turn: &Turn, heads: usize, back: bool) -> Result<(), KernelError> {
-        let (tokens, pairs) = (turn.positions.len(), turn.head_dim / 2);
+        let pairs = turn.head_dim / 2;
         let from = [x.arg(), x.numbers.half(), x.stride(), turn.cos.arg(), turn.sin.arg(), turn.positions.arg()];
-        let shape = [count(tokens), size(heads), size(pairs), Arg::F32(if back { -1.0 } else { 1.0 })];
-        self.device.launch("net_rotate", grid(tokens * heads * pairs), THREADS, 0, &[&from[..], &shape].concat())
+        let shape = [size(heads), size(pairs), Arg::F32(if back { -1.0 } else { 1.0 })];
+        let blocks = columns(turn.positions.len(), heads * pairs);
+        self.device.launch("net_rotate", blocks, THREADS, 0, &[&from[..], &shape].concat())
     }
 
     /// `silu(gate) up` for rows of gates with their ups behind them.
     pub(super) fn swiglu(&self, pairs: &Numbers, rows: usize, width: usize) -> Result<Numbers, KernelError> {
         let out = self.fresh(rows * width)?;
-        let args = [pairs.arg(), pairs.half(), count(rows), size(width), out.arg()];
-        self.device.launch("net_swiglu", grid(rows * width), THREADS, 0, &args)?;
+        let args = [pairs.arg(), pairs.half(), size(width), out.arg()];
+        self.device.launch("net_swiglu", columns(rows, width / 2), THREADS, 0, &args)?;
         Ok(out)
     }
 
@@ -250,13 +268,13 @@ impl Ops<'_> {
         rows: usize,
         width: usize,
     ) -> Result<(), KernelError> {
-        let args = [gy.arg(), gy.half(), count(rows), size(width), pairs.arg()];
-        self.device.launch("net_swiglu_back", grid(rows * width), THREADS, 0, &args)
+        let args = [gy.arg(), gy.half(), size(width), pairs.arg()];
+        self.device.launch("net_swiglu_back", columns(rows, width / 2), THREADS, 0, &args)
     }
 
     /// `y = activation(y + bias)`; kind 0 leaves the sum as it is.
     pub(super) fn bias(&self, y: &Numbers, bias: &Buffer<f32>, rows: usize, kind: u32) -> Result<(), KernelError> {
-        let args = [y.arg(), y.half(), bias.arg(), count(rows), size(bias.len()), Arg::U32(kind)];
-        self.device.launch("net_bias", grid(rows * bias.len()), THREADS, 0, &args)
+        let args = [y.arg(), y.half(), bias.arg(), size(bias.len()), Arg::U32(kind)];
+        self.device.launch("net_bias", columns(rows, bias.len() / 2), THREADS, 0, &args)
     }
 }

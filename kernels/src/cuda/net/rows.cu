@@ -19,13 +19,16 @@ __device__ void rms_norm(const X* x, u32 stride, const float* gain, float eps, u
     const X* from = x + place.at(row, stride);
     Y* to = y + place.at(row, y_stride);
     float sum = 0.f;
-    for (u32 t = lane(); t < place.width; t += 32) {
-        float v = wide(from[t]);
-        sum += v * v;
+    for (u32 t = 2 * lane(); t < place.width; t += 64) {
+        float2 v = wide2(from + t);
+        sum += v.x * v.x + v.y * v.y;
     }
     float factor = 1.f / sqrtf(warp_sum(sum) / (float)place.width + eps);
     if (lane() == 0) inverse[row] = factor;
-    for (u32 t = lane(); t < place.width; t += 32) put(to + t, wide(from[t]) * factor * gain[t]);
+    for (u32 t = 2 * lane(); t < place.width; t += 64) {
+        float2 v = wide2(from + t), g = wide2(gain + t);
+        put2(to + t, v.x * factor * g.x, v.y * factor * g.y);
+    }
 }
 
 // With u = gy gain: gx = (u - x mean(u x) / r^2) / r, added to what is there or put in its place.
@@ -36,11 +39,15 @@ __device__ void rms_back(const X* x, u32 stride, const float* gain, float factor
     const G* slope = gy + place.at(row, gy_stride);
     Y* to = gx + place.at(row, gx_stride);
     float sum = 0.f;
-    for (u32 t = lane(); t < place.width; t += 32) sum += wide(from[t]) * gain[t] * wide(slope[t]);
+    for (u32 t = 2 * lane(); t < place.width; t += 64) {
+        float2 v = wide2(from + t), g = wide2(gain + t), d = wide2(slope + t);
+        sum += v.x * g.x * d.x + v.y * g.y * d.y;
+    }
     float pull = warp_sum(sum) * factor * factor / (float)place.width;
-    for (u32 t = lane(); t < place.width; t += 32) {
-        float v = (wide(slope[t]) * gain[t] - wide(from[t]) * pull) * factor;
-        put(to + t, add ? wide(to[t]) + v : v);
+    for (u32 t = 2 * lane(); t < place.width; t += 64) {
+        float2 v = wide2(from + t), g = wide2(gain + t), d = wide2(slope + t);
+        float2 old = add ? wide2(to + t) : make_float2(0.f, 0.f);
+        put2(to + t, old.x + (d.x * g.x - v.x * pull) * factor, old.y + (d.y * g.y - v.y * pull) * factor);
     }
 }
 
@@ -59,25 +66,48 @@ __device__ float column_sum(const X* x, u32 stride, const float* inverse, const 
 template <typename T>
 __device__ void layer_norm(float* x, const float* gain, const float* shift, float eps, u32 width, T* narrow) {
     float sum = 0.f, squares = 0.f;
-    for (u32 t = lane(); t < width; t += 32) sum += x[t];
+    for (u32 t = 2 * lane(); t < width; t += 64) {
+        float2 v = wide2(x + t);
+        sum += v.x + v.y;
+    }
     float mean = warp_sum(sum) / (float)width;
-    for (u32 t = lane(); t < width; t += 32) squares += (x[t] - mean) * (x[t] - mean);
+    for (u32 t = 2 * lane(); t < width; t += 64) {
+        float2 v = wide2(x + t);
+        squares += (v.x - mean) * (v.x - mean) + (v.y - mean) * (v.y - mean);
+    }
     float factor = 1.f / sqrtf(warp_sum(squares) / (float)width + eps);
-    for (u32 t = lane(); t < width; t += 32) {
-        float v = (x[t] - mean) * factor * gain[t] + shift[t];
-        x[t] = v;
-        put(narrow + t, v);
+    for (u32 t = 2 * lane(); t < width; t += 64) {
+        float2 v = wide2(x + t), g = wide2(gain + t), s = wide2(shift + t);
+        v = make_float2((v.x - mean) * factor * g.x + s.x, (v.y - mean) * factor * g.y + s.y);
+        put2(x + t, v.x, v.y);
+        put2(narrow + t, v.x, v.y);
+    }
+}
+
+// x += y + bias
+template <typename T>
+__device__ void add_biased(float* x, const T* y, const float* bias, u32 width) {
+    for (u32 t = 2 * lane(); t < width; t += 64) {
+        float2 v = wide2(x + t), w = wide2(y + t), b = wide2(bias + t);
+        put2(x + t, v.x + (w.x + b.x), v.y + (w.y + b.y));
+    }
+}
+
+// x = word + place
+template <typename T>
+__device__ void add_rows(float* x, const T* word, const float* place, u32 width) {
+    for (u32 t = 2 * lane(); t < width; t += 64) {
+        float2 w = wide2(word + t), p = wide2(place + t);
+        put2(x + t, w.x + p.x, w.y + p.y);
     }
 }
 
 template <typename T>
-__device__ void add_biased(float* x, const T* y, const float* bias, u32 width) {
-    for (u32 t = lane(); t < width; t += 32) x[t] += wide(y[t]) + bias[t];
-}
-
-template <typename T>
 __device__ void copy_row(const T* from, u32 width, float* to) {
-    for (u32 t = lane(); t < width; t += 32) to[t] = wide(from[t]);
+    for (u32 t = 2 * lane(); t < width; t += 64) {
+        float2 v = wide2(from + t);
+        put2(to + t, v.x, v.y);
+    }
 }
 
 // (a, b) -> (a c - b s, b c + a s)
@@ -174,15 +204,14 @@ extern "C" __global__ void net_embed_norm(const void* words, u32 half, const flo
                                           u64 rows, u32 width, float* x, void* narrow) {
     u64 row = net::warp_index(), at = row * width;
     if (row >= rows) return;
-    net::copy_row(places + (u64)positions[row] * width, width, x + at);
-    for (u32 t = net::lane(); t < width; t += 32) {
-        u64 from = (u64)ids[row] * width + t;
-        x[at + t] += half ? net::wide(((const bf16*)words)[from]) : ((const float*)words)[from];
-    }
-    if (half)
+    u64 from = (u64)ids[row] * width, place = (u64)positions[row] * width;
+    if (half) {
+        net::add_rows(x + at, (const bf16*)words + from, places + place, width);
         net::layer_norm(x + at, gain, shift, eps, width, (bf16*)narrow + at);
-    else
+    } else {
+        net::add_rows(x + at, (const float*)words + from, places + place, width);
         net::layer_norm(x + at, gain, shift, eps, width, (float*)narrow + at);
+    }
 }
 
 // out[i] = table[ids[i]]
@@ -215,14 +244,13 @@ extern "C" __global__ void net_scatter_add(const float* rows, const u32* ids, co
     }
 }
 
-// Rotary positions of some heads of every token, from `first` numbers into its row: a = x[i], b = x[i + pairs] of a
-// head; `turn` is 1, or -1 for the way back.
+// Rotary positions of `heads` heads of every token: a = x[i], b = x[i + pairs] of a head; `turn` is 1, or -1 for the way
+// back. Grid: tokens, blocks of pairs.
 extern "C" __global__ void net_rotate(void* x, u32 half, u32 stride, const float* cos, const float* sin,
-                                      const u32* positions, u64 tokens, u32 heads, u32 pairs, float turn) {
-    u64 at = net::thread_index(), token = at / ((u64)heads * pairs);
-    if (token >= tokens) return;
-    u32 rest = (u32)(at % ((u64)heads * pairs)), i = rest % pairs;
-    u64 from = token * stride + rest / pairs * (u64)(2 * pairs) + i, place = (u64)positions[token] * pairs + i;
+                                      const u32* positions, u32 heads, u32 pairs, float turn) {
+    u32 token = blockIdx.x, at = blockIdx.y * blockDim.x + threadIdx.x, i = at % pairs;
+    if (at >= heads * pairs) return;
+    u64 from = (u64)token * stride + (u64)(at / pairs) * (2 * pairs) + i, place = (u64)positions[token] * pairs + i;
     float c = cos[place], s = turn * sin[place];
     if (half)
         net::turn_pair((bf16*)x + from, (bf16*)x + from + pairs, c, s);

@@ -1,5 +1,7 @@
 //! Attention against f64, by both sets of kernels, in the emulation.
 
+#![allow(clippy::cast_possible_wrap)] // reason: positions are small
+
 use super::*;
 use crate::cuda::Bf16;
 use crate::cuda::net::Values;
@@ -16,7 +18,7 @@ fn numbers(len: usize, seed: u64) -> Vec<f32> {
 }
 
 struct Case {
-    heads: Heads,
+    heads: Grouping,
     segments: Vec<Range<usize>>,
     window: Option<usize>,
     /// Biases by distance, and how far they reach.
@@ -26,7 +28,7 @@ struct Case {
 }
 
 impl Case {
-    fn new(heads: Heads, lengths: &[usize], window: Option<usize>, reach: Option<usize>) -> Self {
+    fn new(heads: Grouping, lengths: &[usize], window: Option<usize>, reach: Option<usize>) -> Self {
         let mut end = 0;
         let segment = |len: &usize| {
             end += len;
@@ -138,7 +140,7 @@ fn gap(found: &[f32], expected: &[f64]) -> f64 {
 #[test]
 fn both_ways_agree_with_f64() {
     let Some(device) = crate::cuda::net::testing::device() else { return };
-    let heads = |heads, kv_heads, head_dim, causal| Heads { heads, kv_heads, head_dim, causal };
+    let heads = |heads, kv_heads, head_dim, causal| Grouping { heads, kv_heads, head_dim, causal };
     let cases = [
         Case::new(heads(4, 2, 12, true), &[13, 1, 40], None, None),
         Case::new(heads(2, 1, 144, true), &[9, 10], Some(4), None),
@@ -153,7 +155,7 @@ fn both_ways_agree_with_f64() {
         for precision in [Precision::F32, Precision::Bf16] {
             let (found, kernel) = case.run(&device, precision).expect("it runs");
             let flash = precision == Precision::Bf16 && matches!(case.heads.head_dim, 32 | 64 | 128);
-            assert_eq!(kernel == "net_flash", flash);
+            assert_eq!(kernel.starts_with("net_flash"), flash);
             let [out, lse, mut gradient] = [0, 1, 2].map(|i| gap(&found[i], &expected[i]));
             if case.relative.is_some() {
                 gradient = 0.0; // No way back is asked for where scores are biased.
