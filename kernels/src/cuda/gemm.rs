@@ -142,7 +142,6 @@ impl Device {
         let (a, b, c) = (a.0.place(a.1), b.0.place(b.1), c.0.place(c.1));
         match &self.core.body {
             Body::Real(real) => {
-                let handle = real.blas()?;
                 let int = |v: usize| i32::try_from(v).map_err(|_| self.fail(format!("gemm: {v} is beyond 32 bits")));
                 let op = |t| if t { cublasOperation_t::CUBLAS_OP_T } else { cublasOperation_t::CUBLAS_OP_N };
                 let compute = match g.math {
@@ -154,8 +153,9 @@ impl Device {
                 let [lda, ldb, ldc] = [int(g.strides[0])?, int(g.strides[1])?, int(g.strides[2])?];
                 let [step_a, step_b, step_c] = g.batch_strides.map(|s| (s as u64).cast_signed());
                 let (alpha, beta) = (&raw const g.alpha, &raw const g.beta);
+                let batch = int(g.batch)?;
                 // SAFETY: the spans were checked; handle and buffers are of this device; factors outlive the call.
-                unsafe {
+                real.with_blas(|handle| unsafe {
                     gemm_strided_batched_ex(
                         handle,
                         op(g.b_transposed),
@@ -177,12 +177,11 @@ impl Device {
                         O::TYPE,
                         ldc,
                         step_c,
-                        int(g.batch)?,
+                        batch,
                         compute,
                         cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
                     )
-                }
-                .map_err(|e| self.fail(format!("gemm: {e}")))
+                })
             }
             Body::Emulated => {
                 // SAFETY: the spans were checked and emulated buffers are host memory.

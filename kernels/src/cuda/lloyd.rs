@@ -28,20 +28,34 @@ struct Repeated<'a> {
 pub(super) fn open<'a>(cuda: &'a Cuda, x: MatRef<'a>) -> Result<Box<dyn Lloyd + 'a>, KernelError> {
     let frame = cuda.frame(x, usize::MAX, true)?;
     let mut rows = Repeated { cuda, x, frame, parts: Vec::new() };
-    if x.data().len() as u64 * 6 <= cuda.device.info().free / 2 {
-        for start in (0..x.rows()).step_by(PART_ROWS) {
-            let held = cuda.hold(x.slice(start..(start + PART_ROWS).min(x.rows())))?;
-            cuda.check_rows("assign", held.rows(), start)?;
-            let images = rows.frame.as_ref().map(|frame| cuda.images(frame, held.rows())).transpose()?;
-            rows.parts.push(Part { held, images });
+    let fits = x.data().len() as u64 * 6 <= cuda.device.info().free / 2;
+    match if fits { rows.stay() } else { rows.check() } {
+        Err(KernelError::OutOfMemory { .. }) => {
+            rows.parts.clear();
+            rows.check()?;
         }
-    } else {
-        cuda.each_block(x, |part, range| cuda.check_rows("assign", part, range.start))?;
+        other => other?,
     }
     Ok(Box::new(rows))
 }
 
 impl Repeated<'_> {
+    /// Bring all rows and their images to the device.
+    fn stay(&mut self) -> Result<(), KernelError> {
+        for start in (0..self.x.rows()).step_by(PART_ROWS) {
+            let held = self.cuda.hold(self.x.slice(start..(start + PART_ROWS).min(self.x.rows())))?;
+            self.cuda.check_rows("assign", held.rows(), start)?;
+            let images = self.frame.as_ref().map(|frame| self.cuda.images(frame, held.rows())).transpose()?;
+            self.parts.push(Part { held, images });
+        }
+        Ok(())
+    }
+
+    /// Look at all rows as they pass.
+    fn check(&self) -> Result<(), KernelError> {
+        self.cuda.each_block(self.x, |part, range| self.cuda.check_rows("assign", part, range.start))
+    }
+
     /// Labels of some rows, with their images if there are any.
     fn label(
         &self,

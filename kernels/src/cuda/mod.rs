@@ -8,9 +8,11 @@
 mod buffer;
 mod chance;
 pub mod device;
+pub mod doctor;
 mod emulated;
 mod feed;
 mod gemm;
+pub mod libraries;
 mod lloyd;
 mod nearest;
 pub mod net;
@@ -39,6 +41,9 @@ const ROWS_PER_WARP: u64 = 4;
 const SEGMENT_ROWS: u64 = 32;
 /// Bytes of rows sent to the device at a time.
 const BLOCK_BYTES: usize = 64 << 20;
+
+/// Rows below which a block is not cut for want of memory.
+const LEAST_ROWS: usize = 64;
 
 /// One CUDA device.
 pub struct Cuda {
@@ -118,17 +123,28 @@ impl Cuda {
         Ok(Held { data: self.device.upload(x.data())?, count: x.rows() as u64, dim: narrow(x.dim())? })
     }
 
-    /// Call `body(rows, range)` for block after block of `x`; the next one travels meanwhile.
+    /// Call `body(rows, range)` for block after block of `x`; the next one travels meanwhile. Where the memory does not suffice, blocks
+    /// become smaller from the one on that found too little; `body` must ask for all it needs before it changes anything.
     fn each_block(
         &self,
         x: MatRef<'_>,
         mut body: impl FnMut(Rows<'_>, Range<usize>) -> Result<(), KernelError>,
     ) -> Result<(), KernelError> {
-        let dim = narrow(x.dim())?;
-        self.device.feed(x.data(), block_rows(x.dim()) * x.dim(), |data, range| {
-            let range = range.start / x.dim()..range.end / x.dim();
-            body(Rows { data, count: range.len() as u64, dim }, range)
-        })
+        let (dim, wide) = (narrow(x.dim())?, x.dim());
+        let (mut done, mut size) = (0, block_rows(wide).min(x.rows().max(1)));
+        loop {
+            let first = done;
+            let fed = self.device.feed(&x.data()[first * wide..], size * wide, |data, range| {
+                let range = first + range.start / wide..first + range.end / wide;
+                body(Rows { data, count: range.len() as u64, dim }, range.clone())?;
+                done = range.end;
+                Ok(())
+            });
+            match fed {
+                Err(KernelError::OutOfMemory { .. }) if size > LEAST_ROWS => size = size.div_ceil(2),
+                other => return other,
+            }
+        }
     }
 
     /// An error that names the first row whose canonical squared norm is not finite, counted from `first`.

@@ -4,7 +4,7 @@
 //! rounding can have changed a norm by more than 2e-7 of it is judged as on the processor, which computes the few such norms again. How a
 //! matrix is cut depends on its shape alone, so that its norm does not depend on its company.
 
-use super::buffer::Arg;
+use super::buffer::{Arg, Buffer};
 use super::{Cuda, THREADS, narrow, warps};
 use crate::nuclear::{FEW_ROWS, from_values, mean_step, nuclear_norm};
 use crate::{KernelError, MatRef};
@@ -55,12 +55,28 @@ impl Cuda {
 
     fn norms_of_some(&self, matrices: &[MatRef<'_>]) -> Result<Vec<f64>, KernelError> {
         let (n, depth, count) = (matrices[0].rows(), matrices[0].dim(), matrices.len());
+        let x = self.device.alloc::<f32>(count * n * depth)?;
+        for (i, matrix) in matrices.iter().enumerate() {
+            self.device.copy_into(matrix.data(), &x, i * n * depth)?;
+        }
+        let (values, own) = self.eigenvalues(&x, (count, n, depth))?;
+        let (mut found, mut squares) = (vec![0.0; count * n], vec![0.0; count * n]);
+        self.device.download(&values, &mut found)?;
+        self.device.download(&own, &mut squares)?;
+        let largest = |own: &[f64]| own.iter().fold(0.0, |top: f64, v| if v.is_nan() { *v } else { top.max(*v) });
+        let all = matrices.iter().zip(found.chunks_exact(n)).zip(squares.chunks_exact(n));
+        all.map(|((x, values), own)| from_values(*x, values, largest(own))).collect()
+    }
+
+    /// Queue the eigenvalues of the Gram matrices of `count` matrices `[n, depth]`, one after another in `x`, and the squares of their rows
+    /// less the mean.
+    pub(super) fn eigenvalues(
+        &self,
+        x: &Buffer<f32>,
+        (count, n, depth): (usize, usize, usize),
+    ) -> Result<(Buffer<f64>, Buffer<f64>), KernelError> {
         let (part, parts) = cut(depth);
         let device = &self.device;
-        let x = device.alloc::<f32>(count * n * depth)?;
-        for (i, matrix) in matrices.iter().enumerate() {
-            device.copy_into(matrix.data(), &x, i * n * depth)?;
-        }
         let (mean, along) = (device.alloc::<f32>(count * depth)?, device.alloc::<f64>(count * (n + 1))?);
         let (sums, gram) = (device.alloc::<f64>(count * parts * n * n)?, device.alloc::<f64>(count * n * n)?);
         let [own, diagonal] = [device.alloc::<f64>(count * n)?, device.alloc(count * n)?];
@@ -80,13 +96,7 @@ impl Cuda {
         device.launch("tridiagonal", (many, 1, 1), REDUCERS, (8 * (2 * n + 33)) as u32, &args)?;
         let args = [diagonal.arg(), off.arg(), rows, values.arg()];
         device.launch("tridiagonal_values", (many, 1, 1), THREADS, (16 * n) as u32, &args)?;
-
-        let (mut found, mut squares) = (vec![0.0; count * n], vec![0.0; count * n]);
-        device.download(&values, &mut found)?;
-        device.download(&own, &mut squares)?;
-        let largest = |own: &[f64]| own.iter().fold(0.0, |top: f64, v| if v.is_nan() { *v } else { top.max(*v) });
-        let all = matrices.iter().zip(found.chunks_exact(n)).zip(squares.chunks_exact(n));
-        all.map(|((x, values), own)| from_values(*x, values, largest(own))).collect()
+        Ok((values, own))
     }
 }
 

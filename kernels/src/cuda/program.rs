@@ -4,6 +4,7 @@
 //! in a folder where the caller names one. A build with `CURATE_PTX_DIR` set carries PTX made ahead (see `examples/ptx.rs`) and needs no
 //! libnvrtc. Kernels are found by reading the sources, so nothing is listed twice.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use cudarc::nvrtc::{CompileError, CompileOptions, compile_ptx_with_opts};
@@ -32,6 +33,7 @@ const OWN: &[Source] = &[
     Source { name: "shortlist", text: &[CANONICAL, include_str!("shortlist.cu")], contract: false },
     Source { name: "chance", text: &[include_str!("chance.cu")], contract: false },
     Source { name: "transport", text: &[TILES, include_str!("transport.cu")], contract: true },
+    Source { name: "roof", text: &[include_str!("roof.cu")], contract: true },
     Source { name: "nuclear", text: &[TILES, include_str!("nuclear.cu")], contract: true },
 ];
 const TILES: &str = include_str!("tiles.cuh");
@@ -39,6 +41,12 @@ const CANONICAL: &str = include_str!("canonical.cuh");
 
 /// Capabilities that PTX is made ahead for; a device takes the highest that is not above its own.
 pub const ARCHITECTURES: [u32; 4] = [75, 80, 90, 100];
+
+/// Capabilities that this build carries PTX for; none in an ordinary build.
+#[must_use]
+pub fn embedded() -> BTreeSet<u32> {
+    EMBEDDED.iter().map(|(_, made_for, _)| *made_for).collect()
+}
 
 /// All programs.
 pub fn sources() -> impl Iterator<Item = &'static Source> {
@@ -142,7 +150,7 @@ pub fn has_nvrtc() -> bool {
     unsafe { cudarc::nvrtc::sys::is_culib_present() }
 }
 
-fn nvrtc_version() -> i32 {
+pub(super) fn nvrtc_version() -> i32 {
     let (mut major, mut minor) = (0, 0);
     // SAFETY: the library was found; both places are valid.
     let _ = unsafe { cudarc::nvrtc::sys::nvrtcVersion(&raw mut major, &raw mut minor) };

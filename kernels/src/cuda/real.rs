@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_void};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::cublas::{result as blas, sys as blas_sys};
 use cudarc::driver::{CudaContext, CudaStream, DriverError, PinnedHostSlice, result, sys};
@@ -28,7 +28,7 @@ pub(super) struct Real {
     info: Info,
     ptx_folder: Option<PathBuf>,
     functions: Mutex<HashMap<&'static str, Function>>,
-    blas: OnceLock<Blas>,
+    blas: Mutex<Option<Blas>>,
     /// Pinned memory of the last feed, for the next.
     pub(super) spare: Mutex<Vec<PinnedHostSlice<u8>>>,
 }
@@ -40,10 +40,8 @@ struct Function(sys::CUfunction);
 unsafe impl Send for Function {}
 
 struct Blas(blas_sys::cublasHandle_t);
-// SAFETY: calls are serialised by the lock of `Device`'s launches on one stream; the handle itself may move between threads.
+// SAFETY: used under a lock; the handle itself may move between threads.
 unsafe impl Send for Blas {}
-// SAFETY: cuBLAS allows one handle from several threads as long as its settings are not changed meanwhile; ours never are.
-unsafe impl Sync for Blas {}
 
 impl Drop for Blas {
     fn drop(&mut self) {
@@ -103,7 +101,7 @@ impl Real {
             info,
             ptx_folder,
             functions: Mutex::default(),
-            blas: OnceLock::new(),
+            blas: Mutex::default(),
             spare: Mutex::default(),
         })
     }
@@ -135,8 +133,9 @@ impl Real {
     pub(super) fn allocate(&self, bytes: usize) -> Result<Option<u64>, KernelError> {
         self.bind()?;
         let stream = self.main.cu_stream();
+        let pooled = self.context.has_async_alloc();
         // SAFETY: the stream is ours; what the memory holds is for the caller to write.
-        let once = || unsafe { result::malloc_async(stream, bytes) };
+        let once = || unsafe { if pooled { result::malloc_async(stream, bytes) } else { result::malloc_sync(bytes) } };
         let out_of_memory = |e: &DriverError| e.0 == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY;
         match once() {
             Ok(address) => Ok(Some(address)),
@@ -155,10 +154,17 @@ impl Real {
 
     /// Give memory back once the main stream has passed here.
     pub(super) fn release(&self, address: u64) {
-        if self.bind().is_ok() {
-            // SAFETY: allocated on this stream and owned by one buffer.
-            let _ = unsafe { result::free_async(address, self.main.cu_stream()) };
+        if self.bind().is_err() {
+            return;
         }
+        // SAFETY: allocated the same way on this stream and owned by one buffer.
+        let _ = unsafe {
+            if self.context.has_async_alloc() {
+                result::free_async(address, self.main.cu_stream())
+            } else {
+                result::free_sync(address)
+            }
+        };
     }
 
     pub(super) fn fill(&self, address: u64, byte: u8, bytes: usize) -> Result<(), KernelError> {
@@ -237,22 +243,28 @@ impl Real {
         functions.get(kernel).copied().ok_or_else(|| fail(format!("no kernel {kernel}")))
     }
 
-    /// The cuBLAS handle, on the main stream.
-    pub(super) fn blas(&self) -> Result<blas_sys::cublasHandle_t, KernelError> {
+    /// Call cuBLAS on the main stream, one thread at a time.
+    pub(super) fn with_blas(
+        &self,
+        call: impl FnOnce(blas_sys::cublasHandle_t) -> Result<(), blas::CublasError>,
+    ) -> Result<(), KernelError> {
         self.bind()?;
-        if let Some(blas) = self.blas.get() {
-            return Ok(blas.0);
-        }
         let fail = |message: String| KernelError::Device { device: self.name.clone(), message };
-        // SAFETY: tries to load the library and nothing else.
-        if !unsafe { blas_sys::is_culib_present() } {
-            let how = "install CUDA 13 or `pip install nvidia-cublas` and put its lib folder on LD_LIBRARY_PATH";
-            return Err(fail(format!("libcublas was not found; {how}")));
-        }
-        let made = blas::create_handle().map(Blas).map_err(|e| fail(format!("cuBLAS cannot start: {e}")))?;
-        // SAFETY: handle and stream are ours; the runtime's stream type is the driver's.
-        unsafe { blas::set_stream(made.0, self.main.cu_stream().cast()) }.map_err(|e| fail(e.to_string()))?;
-        Ok(self.blas.get_or_init(|| made).0)
+        let mut held = self.blas.lock().unwrap_or_else(PoisonError::into_inner);
+        let handle = if let Some(blas) = held.as_ref() {
+            blas.0
+        } else {
+            // SAFETY: tries to load the library and nothing else.
+            if !unsafe { blas_sys::is_culib_present() } {
+                let how = "install CUDA 13 or `pip install nvidia-cublas` and put its lib folder on LD_LIBRARY_PATH";
+                return Err(fail(format!("libcublas was not found; {how}")));
+            }
+            let made = blas::create_handle().map(Blas).map_err(|e| fail(format!("cuBLAS cannot start: {e}")))?;
+            // SAFETY: handle and stream are ours; the runtime's stream type is the driver's.
+            unsafe { blas::set_stream(made.0, self.main.cu_stream().cast()) }.map_err(|e| fail(e.to_string()))?;
+            held.insert(made).0
+        };
+        call(handle).map_err(|e| fail(format!("cuBLAS: {e}")))
     }
 }
 
@@ -261,20 +273,26 @@ fn check_driver() -> Result<i32, String> {
     let mut version = 0;
     // SAFETY: the library was found; the place is valid.
     let asked = unsafe { sys::cuDriverGetVersion(&raw mut version) };
-    let old = || {
-        let (major, minor) = (version / 1000, version % 1000 / 10);
-        format!(
-            "the NVIDIA driver serves CUDA {major}.{minor} and 13.0 is needed; install driver 580 or newer, or use --device cpu"
-        )
-    };
-    if asked == sys::CUresult::CUDA_SUCCESS && version < DRIVER {
-        return Err(old());
+    if asked == sys::CUresult::CUDA_SUCCESS
+        && let Some(why) = too_old(version)
+    {
+        return Err(why);
     }
     result::init().map(|()| version).map_err(cause)
 }
 
+/// Why a driver that serves this version of CUDA cannot serve us.
+fn too_old(version: i32) -> Option<String> {
+    let (major, minor) = (version / 1000, version % 1000 / 10);
+    let what = format!("the NVIDIA driver serves CUDA {major}.{minor} and 13.0 is needed");
+    (version < DRIVER).then(|| format!("{what}; install driver 580 or newer, or use --device cpu"))
+}
+
 /// Blocks given back stay with the process, so that the next request costs nothing.
 fn keep_pool(context: &CudaContext) -> Result<(), DriverError> {
+    if !context.has_async_alloc() {
+        return Ok(());
+    }
     let mut all = u64::MAX;
     let what = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
     // SAFETY: the device is open; the attribute is a 64-bit number.
@@ -298,4 +316,17 @@ fn cause(error: DriverError) -> String {
         _ => "",
     };
     format!("{text}{hint}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_driver_is_named_with_what_to_install() {
+        let why = too_old(12_080).expect("too old");
+        assert!(why.contains("12.8") && why.contains("580"), "{why}");
+        assert_eq!(too_old(13_000), None);
+        assert_eq!(too_old(13_010), None);
+    }
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::many_single_char_names)] // reason: as in the books
 
 use super::*;
+use crate::kmeans::{KMeansParams, fit};
 
 #[test]
 fn memory_is_counted_and_its_end_is_typed() {
@@ -103,4 +104,23 @@ fn a_missing_device_is_a_typed_error() {
 fn blocks_cover_the_rows() {
     assert_eq!((block_rows(1 << 30), block_rows(16)), (1, 1 << 20));
     assert_eq!(warps(9), (2, 1, 1));
+}
+
+#[test]
+fn little_memory_makes_smaller_blocks_and_the_same_numbers() {
+    let Some(device) = emulated_for_tests() else { return };
+    let data: Vec<f32> = (0..600 * 24).map(|i| ((i * 7919) % 1013) as f32 / 97.0).collect();
+    let x = MatRef::new(&data, 24).unwrap();
+    let cuda = Cuda::on(device.clone());
+    let params = KMeansParams { restarts: 1, ..KMeansParams::new(40, 3) };
+    let wanted = fit(&crate::Cpu::new(), x, None, &params, &|_| true).unwrap();
+    assert_eq!(fit(&cuda, x, None, &params, &|_| true).unwrap(), wanted, "rows stay");
+    let near = crate::Cpu::new().top_k(x, x, 5, Metric::SqEuclidean, Some(0)).unwrap();
+    // Two buffers of all rows are 115 kB: blocks must be cut, more than once.
+    device.limit_memory(60_000);
+    assert_eq!(fit(&cuda, x, None, &params, &|_| true).unwrap(), wanted, "rows pass");
+    assert_eq!(cuda.top_k(x, x, 5, Metric::SqEuclidean, Some(0)).unwrap(), near);
+    device.limit_memory(5_000);
+    assert!(matches!(cuda.top_k(x, x, 5, Metric::SqEuclidean, None), Err(KernelError::OutOfMemory { .. })));
+    assert_eq!(device.info().free, 5_000, "nothing is left behind");
 }

@@ -75,7 +75,7 @@ enum Placed {
     },
 }
 
-struct Sums {
+pub(super) struct Sums {
     device: Device,
     counts: [usize; 2],
     placed: Placed,
@@ -119,7 +119,7 @@ impl Cuda {
 }
 
 impl Sums {
-    fn new(device: &Device, costs: &dyn Costs) -> Result<Self, KernelError> {
+    pub(super) fn new(device: &Device, costs: &dyn Costs) -> Result<Self, KernelError> {
         let counts = [costs.rows(), costs.cols()];
         let placed = match costs.clouds() {
             Some(clouds) => Self::points(device, &clouds)?,
