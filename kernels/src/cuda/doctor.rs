@@ -3,6 +3,8 @@
 //! Agreement: each error stands beside the bound it must keep. Speed: seconds of the best of a few runs between two marks in the device's
 //! own queue, with the multiplications and bytes that the task needs at least, beside a large product and a large copy measured alike.
 
+#![allow(clippy::many_single_char_names)] // reason: n rows x, k centroids c, n by m clouds x and y
+
 use super::buffer::{Bf16, Buffer};
 use super::gemm::{Gemm, Math};
 use super::transport::Sums;
@@ -141,7 +143,6 @@ impl Cuda {
             largest(draws[0].iter().copied().zip(draws[1].iter().copied()), 1.0),
             1e-9,
         );
-        drop(add);
         Ok(out)
     }
 

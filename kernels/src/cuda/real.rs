@@ -19,6 +19,8 @@ const DRIVER: i32 = 13_000;
 
 /// One opened device.
 pub(super) struct Real {
+    /// First, so that it goes before the context does.
+    blas: Mutex<Option<Blas>>,
     name: String,
     context: Arc<CudaContext>,
     /// Kernels run here, and everything that must follow them.
@@ -28,7 +30,6 @@ pub(super) struct Real {
     info: Info,
     ptx_folder: Option<PathBuf>,
     functions: Mutex<HashMap<&'static str, Function>>,
-    blas: Mutex<Option<Blas>>,
     /// Pinned memory of the last feed, for the next.
     pub(super) spare: Mutex<Vec<PinnedHostSlice<u8>>>,
 }
@@ -111,7 +112,7 @@ impl Real {
     }
 
     pub(super) fn info(&self) -> Info {
-        let free = self.context.mem_get_info().map_or(self.info.free, |(free, _)| free as u64);
+        let free = self.context.mem_get_info().map_or(self.info.free, |(free, _)| free as u64) + idle(&self.context);
         Info { free, ..self.info.clone() }
     }
 
@@ -300,6 +301,21 @@ fn keep_pool(context: &CudaContext) -> Result<(), DriverError> {
         let pool = result::device::get_default_mem_pool(context.cu_device())?;
         result::mem_pool::set_attribute(pool, what, (&raw mut all).cast())
     }
+}
+
+/// Bytes that the process holds and does not use.
+fn idle(context: &CudaContext) -> u64 {
+    let ask = |what| {
+        let mut bytes = 0u64;
+        // SAFETY: the device is open; both attributes are 64-bit numbers.
+        let asked = unsafe {
+            result::device::get_default_mem_pool(context.cu_device())
+                .and_then(|pool| result::mem_pool::get_attribute(pool, what, (&raw mut bytes).cast()))
+        };
+        asked.map_or(0, |()| bytes)
+    };
+    let held = ask(sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT);
+    held.saturating_sub(ask(sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_CURRENT))
 }
 
 /// The driver's words, and what to do where that is known.
