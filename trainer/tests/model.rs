@@ -3,7 +3,7 @@
 
 mod builtin;
 mod compact;
-mod device;
+pub(crate) mod device;
 mod files;
 mod golden;
 mod gradients;

@@ -10,8 +10,9 @@ use curate_core::kernels::cuda::Device;
 use curate_core::kernels::cuda::net::{Encoder, EncoderParts, Pooling, Precision};
 use curate_core::{Ctx, Error, Result};
 use std::fmt;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 
 /// Texts tokenised and sorted in one go.
@@ -87,27 +88,29 @@ impl Fleet {
             failed: AtomicBool::new(false),
             error: Mutex::new(None),
         };
-        let fed = std::thread::scope(|scope| {
+        let offered = std::thread::scope(|scope| {
             for encoder in &self.encoders {
                 scope.spawn(|| self.work(encoder, &desk, finish, ctx));
             }
-            let feed = || {
-                for (number, group) in texts.chunks(GROUP_TEXTS).enumerate() {
-                    let ids = tokenise(group)?;
-                    for job in jobs(ids, number * GROUP_TEXTS, self.tokens.load(Ordering::Relaxed)) {
-                        if desk.failed.load(Ordering::Relaxed) || send.send(job).is_err() {
-                            return Ok(());
-                        }
-                    }
-                }
-                Ok(())
-            };
-            let fed = feed();
+            let offered = self.offer((texts, tokenise), &desk, &send);
             drop(send);
-            fed
+            offered
         });
         let error = desk.error.into_inner().unwrap_or_else(PoisonError::into_inner);
-        error.map_or(fed, Err)
+        error.map_or(offered, Err)
+    }
+
+    /// Tokenise and queue everything, unless a device fails.
+    fn offer(&self, (texts, tokenise): (&[&str], Tokenise), desk: &Desk<'_>, send: &SyncSender<Job>) -> Result<()> {
+        for (number, group) in texts.chunks(GROUP_TEXTS).enumerate() {
+            let ids = tokenise(group)?;
+            for job in jobs(ids, number * GROUP_TEXTS, self.tokens.load(Ordering::Relaxed)) {
+                if desk.failed.load(Ordering::Relaxed) || send.send(job).is_err() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Take jobs until there are no more. After an error the rest is taken and dropped, so that nobody waits.
@@ -126,7 +129,7 @@ impl Fleet {
     }
 
     fn encode(&self, encoder: &Encoder, job: &Job, (desk, finish): (&Desk<'_>, Finish), ctx: &Ctx) -> Result<()> {
-        let mut waiting = vec![0..job.ids.len()];
+        let mut waiting: Vec<Range<usize>> = std::iter::once(0..job.ids.len()).collect();
         while let Some(range) = waiting.pop() {
             ctx.tick(0)?;
             let ids: Vec<&[u32]> = job.ids[range.clone()].iter().map(Vec::as_slice).collect();
@@ -162,15 +165,12 @@ fn jobs(ids: Vec<Vec<u32>>, first: usize, tokens: usize) -> Vec<Job> {
     let (mut jobs, mut used): (Vec<Job>, usize) = (Vec::new(), 0);
     for (place, ids) in texts {
         used += ids.len();
-        match jobs.last_mut().filter(|_| used <= tokens) {
-            Some(job) => {
-                job.places.push(place);
-                job.ids.push(ids);
-            }
-            None => {
-                used = ids.len();
-                jobs.push(Job { places: vec![place], ids: vec![ids] });
-            }
+        if let Some(job) = jobs.last_mut().filter(|_| used <= tokens) {
+            job.places.push(place);
+            job.ids.push(ids);
+        } else {
+            used = ids.len();
+            jobs.push(Job { places: vec![place], ids: vec![ids] });
         }
     }
     jobs

@@ -10,7 +10,7 @@ use curate_trainer::sft::{SftConfig, Trainer, Tuning};
 use curate_trainer::{Batch, Grads};
 
 /// The emulation, or none where g++ is missing.
-fn device() -> Option<Device> {
+pub(crate) fn device() -> Option<Device> {
     let device = Device::emulated();
     if let Err(why) = &device {
         #[expect(clippy::disallowed_methods, reason = "a test-only switch")]
@@ -24,7 +24,7 @@ fn device() -> Option<Device> {
 /// The same model on a device.
 fn on(device: &Device, model: &Model, precision: Precision) -> Model {
     let mut model = model.clone();
-    model.set_accelerator(device.clone(), precision);
+    model.set_accelerators(vec![device.clone()], precision);
     model
 }
 
@@ -86,7 +86,7 @@ fn bf16_agrees_with_the_cpu_to_its_digits() {
 fn the_same_pass_twice_has_the_same_bits() {
     let Some(device) = device() else { return };
     let (mut model, batch, ctx) = (load("qwen3"), batch("qwen3"), Ctx::new(0));
-    model.set_accelerator(device, Precision::Bf16);
+    model.set_accelerators(vec![device], Precision::Bf16);
     let run = |gradient_checkpointing: bool| {
         let mut grads = Grads::zeros(&model.params);
         let options = StepOptions { gradient_checkpointing };
@@ -108,6 +108,29 @@ fn weights_of_rows_count() {
     }
     let found = gaps(&model, &on(&device, &model, Precision::F32), &batch);
     assert!(found.iter().all(|gap| *gap < 2e-5), "{found:?}");
+}
+
+#[test]
+fn several_devices_share_a_batch() {
+    let Some(device) = device() else { return };
+    let (mut model, batch, ctx) = (load("llama"), batch("llama"), Ctx::new(0));
+    let one = on(&device, &model, Precision::F32);
+    for count in [2, 3, 9] {
+        model.set_accelerators(vec![device.clone(); count], Precision::F32);
+        assert_eq!(model.losses(&batch, &ctx).unwrap(), one.losses(&batch, &ctx).unwrap());
+        assert_eq!(model.states(&batch, &ctx).unwrap(), one.states(&batch, &ctx).unwrap());
+        assert_eq!(gradients(&model, &batch), gradients(&one, &batch));
+    }
+}
+
+#[test]
+fn a_device_that_is_not_there_is_a_typed_error() {
+    let mut model = load("llama");
+    let error = model.set_device("cuda:4095").unwrap_err();
+    assert_eq!((error.code(), error.exit_code()), ("device/unusable", 4));
+    assert!(!model.is_accelerated());
+    model.set_device("cpu").unwrap();
+    assert_eq!(model.device_name(), "cpu");
 }
 
 #[test]

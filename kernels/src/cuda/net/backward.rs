@@ -5,7 +5,8 @@
 //! gradients of activations are rounded to bf16 between products, those of the stream and of weights are f32. Cost: two
 //! operations a weight and token for the stream, two more for each trained weight.
 
-use super::decoder::{Found, Input, Labels, Run, Saved, ask, heads};
+use super::decoder::{Found, Input, Labels, ask, heads};
+use super::forward::{Run, Saved};
 use super::grads::Grads;
 use super::numbers::Numbers;
 use super::ops::{Cut, Rows};

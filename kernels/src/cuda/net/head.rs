@@ -4,7 +4,8 @@
 //! the trainer's model. Cost: two operations a weight of the head and label, three times that with gradients; memory: one
 //! block of logits in f32 and, with gradients, once more as activations.
 
-use super::decoder::{Found, Labels, Run};
+use super::decoder::{Found, Labels};
+use super::forward::Run;
 use super::grads::Grads;
 use super::numbers::Numbers;
 use super::ops::{Rows, THREADS, size};

@@ -10,6 +10,7 @@ mod backward;
 mod decoder;
 mod devices;
 mod encoder;
+mod forward;
 mod grads;
 mod head;
 mod numbers;
