@@ -31,7 +31,7 @@ impl Run<'_> {
         stop: &dyn Fn() -> bool,
     ) -> Result<Found, KernelError> {
         let (plan, len) = (self.plan, self.tokens * self.plan.hidden);
-        let table = grads.wide(plan.embed);
+        let table = grads.arg(plan.embed);
         let lowest = if table.is_some() { 0 } else { self.lowest(grads) };
         let x = self.embed()?;
         let mut kept = Vec::new();
@@ -142,7 +142,7 @@ impl Run<'_> {
         let both = [(raw.q, slopes.q, self.plan.heads), (raw.k, slopes.k, self.plan.kv_heads)];
         for ((gain, inverse), (x, g, group)) in gains.into_iter().zip(inverses).zip(both) {
             let cut = Cut { rows: self.tokens * group, group, width: self.plan.head_dim };
-            if let Some(sum) = grads.wide(gain) {
+            if let Some(sum) = grads.arg(gain) {
                 self.ops.column_sums(g, Some((x, inverse)), cut, sum)?;
             }
             self.ops.rms_back((x, g, g), (self.weights.vector(gain)?, inverse), cut, false)?;
@@ -161,7 +161,7 @@ impl Run<'_> {
     ) -> Result<(), KernelError> {
         let width = self.plan.hidden;
         let (cut, row) = (Cut { rows, group: 1, width }, |numbers| Rows::of(numbers, width));
-        if let Some(sum) = grads.wide(gain) {
+        if let Some(sum) = grads.arg(gain) {
             self.ops.column_sums(row(gy), Some((row(x), inverse)), cut, sum)?;
         }
         let Some(gx) = gx else { return Ok(()) };
@@ -198,11 +198,11 @@ impl Run<'_> {
         gx: Option<Rows>,
         (rows, grads): (usize, &Grads),
     ) -> Result<(), KernelError> {
-        if let Some(sum) = map.bias.and_then(|bias| grads.wide(bias)) {
+        if let Some(sum) = map.bias.and_then(|bias| grads.arg(bias)) {
             self.ops.column_sums(g, None, Cut { rows, group: 1, width: map.out }, sum)?;
         }
-        if let (Some(sum), Some(x)) = (grads.get(map.weight), x) {
-            self.ops.product(Product::weight(rows, map.out, x.stride), g, x, Rows::of(sum, x.stride))?;
+        if let Some((sum, x)) = x.and_then(|x| Some((grads.rows(map.weight, x.stride)?, x))) {
+            self.ops.product(Product::weight(rows, map.out, x.stride), g, x, sum)?;
         }
         let Some(adapter) = map.adapter else { return Ok(()) };
         let (rank, scale) = (adapter.rank, adapter.scale);
@@ -215,18 +215,13 @@ impl Run<'_> {
             self.ops.product(of, Rows::of(&low, rank), Rows::of(a, gx.stride), gx)?;
         }
         let Some(x) = x else { return Ok(()) };
-        if let Some(sum) = grads.get(adapter.a) {
-            self.ops.product(
-                Product::weight(rows, rank, x.stride),
-                Rows::of(&low, rank),
-                x,
-                Rows::of(sum, x.stride),
-            )?;
+        if let Some(sum) = grads.rows(adapter.a, x.stride) {
+            self.ops.product(Product::weight(rows, rank, x.stride), Rows::of(&low, rank), x, sum)?;
         }
-        if let Some(sum) = grads.get(adapter.b) {
+        if let Some(sum) = grads.rows(adapter.b, rank) {
             let low = self.low_rank(adapter, x, rows)?;
             let of = Product::weight(rows, map.out, rank).scaled(scale);
-            self.ops.product(of, g, Rows::of(&low, rank), Rows::of(sum, rank))?;
+            self.ops.product(of, g, Rows::of(&low, rank), sum)?;
         }
         Ok(())
     }

@@ -36,7 +36,7 @@ impl Run<'_> {
         let before = device.upload(labels.before)?;
         let picked = self.ops.copy_rows(x, &before, hidden)?;
         let (normed, inverse) = self.norm(self.plan.final_norm, &picked, count)?;
-        let gain = learning.is_some_and(|(grads, below)| below || grads.wide(self.plan.final_norm).is_some());
+        let gain = learning.is_some_and(|(grads, below)| below || grads.has(self.plan.final_norm));
         let gnormed = if gain { Some(self.ops.fresh(count * hidden)?) } else { None };
         let sent = Sent::new(device, labels, learning.is_some())?;
         let rows = self.block_rows();

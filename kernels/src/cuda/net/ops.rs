@@ -156,18 +156,18 @@ impl Ops<'_> {
         gy: Rows,
         of: Option<(Rows, &Buffer<f32>)>,
         cut: Cut,
-        sums: &Buffer<f32>,
+        sums: Arg<'_>,
     ) -> Result<(), KernelError> {
         let chunks = cut.rows.div_ceil(CHUNK);
         let part = self.device.alloc::<f32>(chunks * cut.width)?;
-        let (x, inverse) = of.unwrap_or((gy, sums));
-        let from = [x.arg(), x.numbers.half(), x.stride(), inverse.arg()];
+        let (x, inverse) = of.map_or((gy, part.arg()), |(x, inverse)| (x, inverse.arg()));
+        let from = [x.arg(), x.numbers.half(), x.stride(), inverse];
         let slope = [gy.arg(), gy.numbers.half(), gy.stride()];
         let shape = [count(cut.rows), size(cut.group), size(cut.width), size(CHUNK), Arg::U32(u32::from(of.is_some()))];
         let blocks = (grid(cut.width).0, chunks as u32, 1);
         let args = [&from[..], &slope, &shape, &[part.arg()]].concat();
         self.device.launch("net_column_part", blocks, THREADS, 0, &args)?;
-        let args = [part.arg(), size(chunks), size(cut.width), sums.arg()];
+        let args = [part.arg(), size(chunks), size(cut.width), sums];
         self.device.launch("net_fold", grid(cut.width), THREADS, 0, &args)
     }
 
@@ -224,7 +224,7 @@ impl Ops<'_> {
         rows: &Numbers,
         ids: &[u32],
         width: usize,
-        table: &Buffer<f32>,
+        table: Arg<'_>,
     ) -> Result<(), KernelError> {
         let mut order: Vec<u32> = (0..ids.len() as u32).collect();
         order.sort_by_key(|at| ids[*at as usize]);
@@ -239,7 +239,7 @@ impl Ops<'_> {
         starts.push(order.len() as u32);
         let lists = [self.device.upload(&unique)?, self.device.upload(&starts)?, self.device.upload(&order)?];
         let [ids, starts, order] = lists.each_ref().map(Buffer::arg);
-        let args = [rows.arg(), ids, starts, order, count(unique.len()), size(width), table.arg()];
+        let args = [rows.arg(), ids, starts, order, count(unique.len()), size(width), table];
         self.device.launch("net_scatter_add", warps(unique.len()), THREADS, 0, &args)
     }
 
