@@ -8,10 +8,6 @@ use std::ffi::c_void;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
-
-use cudarc::driver::CudaEvent;
-use cudarc::driver::sys::CUevent_flags;
 
 use super::buffer::{Arg, Buffer, Plain};
 use super::emulated;
@@ -314,43 +310,6 @@ impl Device {
             Body::Emulated => Ok(()),
         }
     }
-
-    /// A point in the queue to measure from.
-    ///
-    /// # Errors
-    /// [`KernelError::Device`].
-    pub fn mark(&self) -> Result<Mark, KernelError> {
-        match &self.core.body {
-            Body::Real(real) => {
-                let event =
-                    real.main.record_event(Some(CUevent_flags::CU_EVENT_DEFAULT)).map_err(|e| real.failed(e))?;
-                Ok(Mark(Point::Event(event)))
-            }
-            Body::Emulated => Ok(Mark(Point::Time(Instant::now()))),
-        }
-    }
-
-    /// Seconds the device took between two marks; waits for the second.
-    ///
-    /// # Errors
-    /// [`KernelError::Device`].
-    pub fn seconds(&self, from: &Mark, to: &Mark) -> Result<f64, KernelError> {
-        match (&from.0, &to.0) {
-            (Point::Event(from), Point::Event(to)) => {
-                from.elapsed_ms(to).map(|ms| f64::from(ms) / 1e3).map_err(|e| self.fail(e.to_string()))
-            }
-            (Point::Time(from), Point::Time(to)) => Ok(to.duration_since(*from).as_secs_f64()),
-            _ => Err(self.fail("marks of two devices")),
-        }
-    }
-}
-
-/// A point in a device's queue.
-pub struct Mark(Point);
-
-enum Point {
-    Event(CudaEvent),
-    Time(Instant),
 }
 
 fn fits(op: &'static str, offset: usize, count: usize, len: usize) -> Result<(), KernelError> {

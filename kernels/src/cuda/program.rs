@@ -30,7 +30,11 @@ pub struct Source {
 /// Programs of this room.
 const OWN: &[Source] = &[
     Source { name: "kernels", text: &[CANONICAL, include_str!("kernels.cu")], contract: false },
-    Source { name: "shortlist", text: &[CANONICAL, include_str!("shortlist.cu")], contract: false },
+    Source {
+        name: "shortlist",
+        text: &[CANONICAL, include_str!("scores.cuh"), include_str!("shortlist.cu")],
+        contract: false,
+    },
     Source { name: "chance", text: &[include_str!("chance.cu")], contract: false },
     Source { name: "transport", text: &[TILES, include_str!("transport.cu")], contract: true },
     Source { name: "roof", text: &[include_str!("roof.cu")], contract: true },

@@ -2,6 +2,8 @@
 
 #![allow(clippy::many_single_char_names)] // reason: as in the books
 
+use std::ops::Range;
+
 use super::*;
 use crate::kmeans::{KMeansParams, fit};
 
