@@ -115,7 +115,8 @@ pub(crate) fn embedder(plan: &Plan, host: &Host) -> Result<Arc<dyn Embedder>> {
         return Ok(Arc::new(crate::signals::embedder(plan, pooling, host)?));
     }
     let choice: EmbedderChoice = plan.embed.name.parse()?;
-    let options = OpenOptions { hub: host.hub.clone(), device: host.device.clone(), max_tokens: plan.embed.max_tokens };
+    let device = host.device_for_models()?.to_owned();
+    let options = OpenOptions { hub: host.hub.clone(), device, max_tokens: plan.embed.max_tokens };
     Ok(Arc::from(curate_embed::open(&choice, &options, &host.ctx(plan.seed)?)?))
 }
 

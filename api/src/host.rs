@@ -1,9 +1,12 @@
 //! What the machine gives a run and what must not change its result: cache, scratch space, threads, memory, device, hub.
 
 use crate::cache::Cache;
-use curate_core::{Cancel, Ctx, Memory, Progress, Result, kernels};
+use curate_core::kernels::cuda::{Cuda, Device, net};
+use curate_core::kernels::{Backend, MatRef};
+use curate_core::{Cancel, Ctx, Error, Memory, Progress, Result, kernels};
 use curate_embed::HubOptions;
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 
 /// The machine's side of a run.
 #[derive(Clone)]
@@ -18,7 +21,7 @@ pub struct Host {
     pub memory: Memory,
     /// Worker threads; results do not depend on them.
     pub threads: usize,
-    /// `auto`, `cpu` or `cuda:N`.
+    /// `auto`, `cpu`, `reference`, `cuda`, `cuda:N`, `cuda:N,M` or `cuda:all`.
     pub device: String,
     /// Progress tree that a display reads.
     pub progress: Progress,
@@ -32,13 +35,37 @@ impl Host {
     /// A context for a run with this seed.
     ///
     /// # Errors
-    /// `device/unusable` when the named device cannot be used.
+    /// `device/unusable` when the named device cannot be used, `device/unknown` when there is no such name.
     pub fn ctx(&self, seed: u64) -> Result<Ctx> {
         Ok(Ctx::new(seed)
-            .with_backend(kernels::open(&self.device)?)
+            .with_backend(self.backend()?)
             .with_memory(self.memory)
             .with_cancel(self.cancel.clone())
             .with_progress(self.progress.clone()))
+    }
+
+    /// Where kernels run: the first of the named devices, or the processor.
+    fn backend(&self) -> Result<Arc<dyn Backend>> {
+        match self.device_for_models()? {
+            name @ ("cpu" | "reference") => Ok(kernels::open(name)?),
+            name => match devices(name)?.into_iter().next() {
+                Some(device) => usable(device),
+                None => Ok(kernels::cpu()),
+            },
+        }
+    }
+
+    /// The device as models are told: `auto` only where there is one that works.
+    ///
+    /// # Errors
+    /// `device/unknown`.
+    pub(crate) fn device_for_models(&self) -> Result<&str> {
+        match self.device.as_str() {
+            "auto" if why_no_gpu().is_some() => Ok("cpu"),
+            "auto" => Ok("cuda"),
+            other if net::is_device(other) => Ok(other),
+            other => Err(unknown(other)),
+        }
     }
 
     /// Run `work` on a pool of [`Host::threads`] workers.
@@ -58,6 +85,40 @@ impl Host {
     pub fn part(&self, label: &str) -> Self {
         Self { progress: self.progress.child(label), ..self.clone() }
     }
+}
+
+/// What holds for all devices of the process: bytes that may be held on each, and that compiled kernels are kept in `cache`. To be called
+/// before the first device is opened.
+pub fn configure_devices(vram: Option<u64>, cache: &Cache) {
+    let folder = cache.root().join("ptx");
+    let ptx_folder = std::fs::create_dir_all(&folder).is_ok().then_some(folder);
+    net::configure(net::Settings { vram, ptx_folder });
+}
+
+/// Why `auto` means the processor here; none where there is a GPU that works. Asked once a process.
+#[must_use]
+pub fn why_no_gpu() -> Option<&'static str> {
+    static WHY: OnceLock<Option<String>> = OnceLock::new();
+    let why = || devices("cuda").and_then(|all| all.into_iter().try_for_each(|d| usable(d).map(drop)));
+    WHY.get_or_init(|| why().err().map(|error| error.to_string())).as_deref()
+}
+
+/// The devices of a name; none for the processor.
+pub(crate) fn devices(name: &str) -> Result<Vec<Device>> {
+    if net::is_device(name) { Ok(net::devices(name)?) } else { Err(unknown(name)) }
+}
+
+fn unknown(name: &str) -> Error {
+    Error::device("device/unknown", format!("device '{name}' is not known"))
+        .hint("write auto, cpu, reference, cuda, cuda:N, cuda:N,M or cuda:all; `curate doctor` says what there is")
+}
+
+/// The kernels on a device, after one of them has run: a missing compiler shows here and not in the midst of work.
+fn usable(device: Device) -> Result<Arc<dyn Backend>> {
+    let cuda = Cuda::on(device);
+    let one = MatRef::new(&[1.0], 1)?;
+    cuda.own_sq_dist(one, one, &[0], &mut [0.0])?;
+    Ok(Arc::new(cuda))
 }
 
 /// Peak resident memory of this process so far, in bytes; 0 where the system does not tell.

@@ -29,9 +29,12 @@ pub(crate) struct Machine {
     /// Resident memory the run may use
     #[arg(long, global = true, env = "CURATE_MEMORY", default_value = "8GiB")]
     pub memory: String,
-    /// auto, cpu, reference or cuda:N
+    /// auto (a GPU where there is one that works), cpu, cuda (the first), cuda:N, cuda:N,M, cuda:all, or reference; see curate doctor
     #[arg(long, global = true, env = "CURATE_DEVICE", default_value = "auto")]
     pub device: String,
+    /// Memory the run may hold on each GPU, such as 20GiB; batches shrink to fit [default: all there is]
+    #[arg(long, global = true, env = "CURATE_VRAM", value_name = "BYTES")]
+    pub vram: Option<String>,
     /// Folder of the cache [default: ~/.cache/curate]
     #[arg(long, global = true, env = "CURATE_CACHE")]
     pub cache: Option<String>,
@@ -83,6 +86,11 @@ pub(crate) enum Command {
     Cache(CacheArgs),
     /// Time a kernel or stage on this machine
     Bench(BenchArgs),
+    /// Examine this machine: GPU, libraries, every kernel and model against the processor, and what speed each reaches
+    #[command(
+        after_help = "Examples:\n  curate doctor                           the first GPU, or the processor where there is none that works\n  curate doctor --device cuda --quick     a minute; exit code 4 and what to install where there is no GPU\n  curate doctor --device all --json       every GPU, for machines\n  curate doctor --device cpu              the processor alone\n\nThe first table says what is installed. The second compares: each error stands beside the bound it must keep, and anything marked WRONG\nis a defect of chip, driver or program. The third measures what the chip can do at best (a large product, a large copy), the fourth how near\nto that the workloads come. docs/gpu.md explains every line and how to cure what is missing.\n\nExit codes: 0 all is well, 4 no such device, a failed check or a workload that did not run."
+    )]
+    Doctor(DoctorArgs),
     /// Print shell completions
     Completions(CompletionsArgs),
     /// Print the man page
@@ -317,6 +325,14 @@ pub(crate) struct BenchArgs {
     /// Seed of generated data
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+}
+
+/// `curate doctor`.
+#[derive(Args, Debug)]
+pub(crate) struct DoctorArgs {
+    /// Small tasks: the same checks in a minute, with figures that are a first idea
+    #[arg(long)]
+    pub quick: bool,
 }
 
 /// `curate completions`.

@@ -36,8 +36,23 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
             let session = Session::prepare(&machine)?;
             crate::serve::run(&args, &session.host, session.json)
         }
-        other => work(other, &Session::open(&machine)?),
+        other => {
+            let session = Session::open(&machine)?;
+            if computes(&other) {
+                session.say_where();
+            }
+            work(other, &session)
+        }
     }
+}
+
+/// Whether a command has work for a GPU.
+const fn computes(command: &Command) -> bool {
+    use Command::{Bench, Cluster, Compare, Embed, Eval, FitRule, Run, Score, Select, Train};
+    matches!(
+        command,
+        Select(_) | Embed(_) | Cluster(_) | Score(_) | FitRule(_) | Train(_) | Eval(_) | Compare(_) | Run(_) | Bench(_)
+    )
 }
 
 fn work(command: Command, session: &Session) -> Result<ExitCode> {
@@ -86,6 +101,10 @@ fn work(command: Command, session: &Session) -> Result<ExitCode> {
         }
         Command::Cache(args) => cache(&args.action, session),
         Command::Bench(args) => bench(args, session),
+        Command::Doctor(args) => {
+            let found = session.shown(|host| curate_api::doctor::examine(args.quick, host))?;
+            crate::doctor::say(&found, session.json)
+        }
         Command::Methods(_) | Command::Completions(_) | Command::Man | Command::Serve(_) => Ok(ExitCode::SUCCESS),
     }
 }
@@ -106,8 +125,11 @@ impl Session {
             (None, _) => default_cache()?,
         };
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let cache = Cache::open(&root)?;
+        let vram = machine.vram.as_deref().map(curate_api::parse_bytes).transpose()?;
+        curate_api::configure_devices(vram, &cache);
         let host = Host {
-            cache: Cache::open(&root)?,
+            cache,
             scratch: scratch.path().join("scratch"),
             hub: HubOptions::from_vars(variable),
             memory: Memory::limited(curate_api::parse_bytes(&machine.memory)?),
@@ -119,6 +141,15 @@ impl Session {
         };
         std::fs::create_dir_all(&host.scratch)?;
         Ok(Self { host, quiet: machine.quiet, json: machine.json, _scratch: scratch })
+    }
+
+    /// Say once that there is no GPU, where one would have been used.
+    fn say_where(&self) {
+        if let ("auto", false) = (self.host.device.as_str(), self.quiet)
+            && let Some(why) = curate_api::why_no_gpu()
+        {
+            eprintln!("running on the processor, without a GPU ({why})");
+        }
     }
 
     /// Run with the progress display.

@@ -6,6 +6,7 @@ mod args;
 mod commands;
 mod compare_args;
 mod compare_view;
+mod doctor;
 mod error;
 mod fit_rule;
 mod inspect_view;

@@ -216,6 +216,9 @@ impl From<curate_kernels::KernelError> for Error {
             K::Device { .. } => Self::device("device/unusable", error.to_string())
                 .hint("use --device cpu, or fix the driver")
                 .because(error),
+            K::OutOfMemory { .. } => Self::device("device/out-of-memory", error.to_string())
+                .hint("raise --vram, use smaller batches, or use --device cpu")
+                .because(error),
             _ => Self::data("kernel/shape", error.to_string()).because(error),
         }
     }

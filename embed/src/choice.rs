@@ -27,7 +27,7 @@ pub enum EmbedderChoice {
 pub struct OpenOptions {
     /// Where hub models come from and go to.
     pub hub: HubOptions,
-    /// `cpu`, `auto`, `cuda` or `cuda:N`.
+    /// `cpu`, `auto`, `cuda`, `cuda:N`, `cuda:N,M` or `cuda:all`.
     pub device: String,
     /// Cut every text at this many tokens; the model's own limit when `None`.
     pub max_tokens: Option<usize>,

@@ -31,7 +31,7 @@ pub fn open(choice: &EmbedderChoice, options: &OpenOptions, ctx: &Ctx) -> Result
         }
         EmbedderChoice::Folder(path) => open_folder(path, options),
         EmbedderChoice::Hub { id, revision } => {
-            sentence::device(&options.device)?;
+            sentence::devices(&options.device)?;
             let folder = Hub::new(&options.hub)?.fetch(id, revision, ctx)?;
             open_folder(&folder, options)
         }

@@ -3,7 +3,12 @@
 //! Contract shared by all bodies: results do not depend on the number of threads nor on how rows are cut into calls;
 //! ties go to the lowest index; numbers that are not finite are an error, never a panic.
 
-use crate::{KernelError, MatRef, SegmentSums};
+use rayon::prelude::*;
+
+use crate::chance::{Beta, Chance};
+use crate::nuclear::nuclear_norm;
+use crate::transport::{Costs, Entropic, Sinkhorn, sinkhorn};
+use crate::{Isa, KernelError, MatRef, SegmentSums, exact};
 
 /// How two rows are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +61,22 @@ pub trait Lloyd {
     /// # Errors
     /// Those of [`Backend::assign`], and [`KernelError::Stopped`] when `tick` asks to stop.
     fn assign(&mut self, centroids: MatRef<'_>, labels: &mut [u32], tick: Tick<'_>) -> Result<(), KernelError>;
+
+    /// Let the rows `x` (those it was made with) go from their segments in `before` to those in `after`; `u32::MAX` before: the row
+    /// enters. Labels are below the number of segments, magnitudes as announced.
+    ///
+    /// # Errors
+    /// [`KernelError::Device`] where a device fails.
+    fn shift(
+        &mut self,
+        x: MatRef<'_>,
+        before: &[u32],
+        after: &[u32],
+        sums: &mut SegmentSums,
+    ) -> Result<(), KernelError> {
+        sums.shift(x, before, after);
+        Ok(())
+    }
 }
 
 /// A device that runs the coarse operations.
@@ -120,6 +141,61 @@ pub trait Backend: Send + Sync {
     /// [`KernelError::NotFinite`] for a number beyond the announced magnitude.
     fn segment_sums(&self, x: MatRef<'_>, labels: &[u32], sums: &mut SegmentSums) -> Result<(), KernelError> {
         sums.add(x, labels)
+    }
+
+    /// Nuclear norm of each matrix, see [`crate::nuclear::nuclear_norm`]; many at once cost a device little more than one.
+    ///
+    /// # Errors
+    /// Those of [`crate::nuclear::nuclear_norm`]; the row is counted within its matrix.
+    fn nuclear_norms(&self, matrices: &[MatRef<'_>]) -> Result<Vec<f64>, KernelError> {
+        matrices.iter().map(|x| nuclear_norm(*x)).collect()
+    }
+
+    /// The entropic plan, see [`crate::transport::sinkhorn`].
+    ///
+    /// # Errors
+    /// Those of [`crate::transport::sinkhorn`].
+    fn sinkhorn(
+        &self,
+        costs: &dyn Costs,
+        a: &[f64],
+        b: &[f64],
+        params: &Entropic,
+        tick: Tick<'_>,
+    ) -> Result<Sinkhorn, KernelError> {
+        sinkhorn(costs, a, b, params, tick)
+    }
+
+    /// What taking each candidate adds to how well the rows of `x` are covered: `sum_i max(0, x_i . c - best_i)`, products in f32, sums in
+    /// f64 in an order that the shapes alone decide.
+    ///
+    /// # Errors
+    /// [`KernelError::Shape`] when dimensions or lengths disagree.
+    fn coverage_gains(&self, x: MatRef<'_>, candidates: MatRef<'_>, best: &[f32]) -> Result<Vec<f64>, KernelError> {
+        check_coverage(x, candidates, best)?;
+        let isa = Isa::detect();
+        let one = |c: usize| {
+            let more = |(i, best): (usize, &f32)| (exact::dot(isa, x.row(i), candidates.row(c)) - best).max(0.0);
+            best.iter().enumerate().map(|pair| f64::from(more(pair))).sum()
+        };
+        Ok((0..candidates.rows()).into_par_iter().map(one).collect())
+    }
+
+    /// A draw for each row from the Beta distribution of its shape, by the row's own stream under `key` (see [`crate::chance`]). Devices
+    /// agree in all bits but the last few, and in all where both parameters are at least 1 and no rare test falls out differently.
+    ///
+    /// # Errors
+    /// [`KernelError::Shape`] when lengths disagree or a parameter is not above 0.
+    fn beta_draws(&self, key: u64, rows: &[u64], shapes: &[[f64; 2]]) -> Result<Vec<f64>, KernelError> {
+        check_betas(rows, shapes)?;
+        let chance = Chance::new(key);
+        let mut draws = vec![0.0; rows.len()];
+        let parts = draws.par_chunks_mut(1024).zip(rows.par_chunks(1024).zip(shapes.par_chunks(1024)));
+        parts.for_each(|(draws, (rows, shapes))| {
+            let laws: Vec<Beta> = shapes.iter().map(|shape| Beta::new(*shape)).collect();
+            chance.betas(rows, &laws, draws);
+        });
+        Ok(draws)
     }
 
     /// Prepare `x` for repeated assignment.
@@ -188,6 +264,25 @@ pub(crate) fn check_count(op: &'static str, what: &str, got: usize) -> Result<()
 pub(crate) fn check_top_k(queries: MatRef<'_>, base: MatRef<'_>) -> Result<(), KernelError> {
     check_len("top_k", "columns", base.dim(), queries.dim())?;
     check_count("top_k", "base rows", base.rows().max(1))
+}
+
+/// Lengths and parameters of [`Backend::beta_draws`].
+pub(crate) fn check_betas(rows: &[u64], shapes: &[[f64; 2]]) -> Result<(), KernelError> {
+    check_len("beta_draws", "shapes", rows.len(), shapes.len())?;
+    match shapes.as_flattened().iter().find(|v| !(v.is_finite() && **v > 0.0)) {
+        None => Ok(()),
+        Some(bad) => Err(KernelError::Shape {
+            op: "beta_draws",
+            expected: "parameters above 0".to_owned(),
+            got: bad.to_string(),
+        }),
+    }
+}
+
+/// Shapes of [`Backend::coverage_gains`].
+pub(crate) fn check_coverage(x: MatRef<'_>, candidates: MatRef<'_>, best: &[f32]) -> Result<(), KernelError> {
+    check_len("coverage_gains", "columns", x.dim(), candidates.dim())?;
+    check_len("coverage_gains", "similarities", x.rows(), best.len())
 }
 
 /// Shapes of [`Backend::own_sq_dist`].

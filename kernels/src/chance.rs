@@ -17,7 +17,7 @@ use crate::nn::wide;
 use std::sync::LazyLock;
 
 /// Layers of the ziggurat.
-const LAYERS: usize = 128;
+pub(crate) const LAYERS: usize = 128;
 /// Where the lowest layer's tail begins.
 const TAIL: f64 = 3.442_619_855_899;
 /// Area of a layer.
@@ -50,6 +50,7 @@ static ZIGGURAT: LazyLock<Ziggurat> = LazyLock::new(|| {
 });
 
 /// Streams of one key.
+#[derive(Clone, Copy)]
 pub struct Chance {
     key: u64,
     ziggurat: &'static Ziggurat,
@@ -106,6 +107,11 @@ fn surely(z: f64, d: f64, u: f64) -> bool {
     let square = z * z;
     let h = -d * square * square * if z < 0.0 { below } else { above };
     (z >= -0.8) & (u < 1.0 + h * (1.0 + h * (0.5 + h * (1.0 / 6.0))))
+}
+
+/// Edges and inner parts of the ziggurat's layers, for a device.
+pub(crate) fn tables() -> Vec<f64> {
+    [&ZIGGURAT.edge[..], &ZIGGURAT.inner].concat()
 }
 
 /// Rows whose first tries are made together.

@@ -33,4 +33,14 @@ pub enum KernelError {
         /// Why.
         message: String,
     },
+    /// The accelerator has not the memory asked for; less at a time may do.
+    #[error("device {device}: {wanted} bytes were asked for and {free} are free; use smaller batches, or raise --vram")]
+    OutOfMemory {
+        /// Its name, such as `cuda:0`.
+        device: String,
+        /// Bytes asked for.
+        wanted: u64,
+        /// Bytes that were free.
+        free: u64,
+    },
 }

@@ -109,6 +109,18 @@ impl SegmentSums {
         Ok(())
     }
 
+    /// Let every row go from its segment in `before` to that in `after`; [`NONE`] on either side: it enters or leaves.
+    pub(crate) fn shift(&mut self, x: MatRef<'_>, before: &[u32], after: &[u32]) {
+        let changed = before.iter().zip(after).enumerate().filter(|(_, (from, to))| from != to);
+        let moves: Vec<Move> = changed.map(|(row, (&from, &to))| Move { row: row as u32, from, to }).collect();
+        self.apply(x, &moves);
+    }
+
+    /// The factor to round with.
+    pub(crate) fn scale(&self) -> f64 {
+        2f64.powi(self.exponent)
+    }
+
     /// Check that `x` may be added; the factor to round with.
     pub(crate) fn begin(&self, x: MatRef<'_>, labels: &[u32]) -> Result<f64, KernelError> {
         check_len("segment_sums", "labels", x.rows(), labels.len())?;
@@ -119,7 +131,7 @@ impl SegmentSums {
             let beyond = |i: &usize| x.row(*i).iter().any(|v| v.abs().to_bits() > self.max_bits);
             return Err(KernelError::NotFinite { op: "segment_sums", row: (0..x.rows()).find(beyond).unwrap_or(0) });
         }
-        Ok(2f64.powi(self.exponent))
+        Ok(self.scale())
     }
 
     /// The sums as words for a device that adds without sign.
@@ -131,6 +143,19 @@ impl SegmentSums {
     pub(crate) fn finish(&mut self, words: &[u64], labels: &[u32]) {
         self.sums.iter_mut().zip(words).for_each(|(sum, word)| *sum = word.cast_signed());
         labels.iter().for_each(|&label| self.counts[label as usize] += 1);
+    }
+
+    /// The same after a shift.
+    pub(crate) fn finish_shift(&mut self, words: &[u64], before: &[u32], after: &[u32]) {
+        self.finish(words, &[]);
+        for (&from, &to) in before.iter().zip(after).filter(|(from, to)| from != to) {
+            if from != NONE {
+                self.counts[from as usize] -= 1;
+            }
+            if to != NONE {
+                self.counts[to as usize] += 1;
+            }
+        }
     }
 
     fn check_room(&self, more: u64) -> Result<(), KernelError> {
@@ -170,7 +195,7 @@ impl SegmentSums {
                 }
             }
         }
-        let (scale, isa) = (2f64.powi(self.exponent), Isa::detect());
+        let (scale, isa) = (self.scale(), Isa::detect());
         self.sums.par_chunks_exact_mut(self.dim).zip(self.counts.par_iter_mut()).enumerate().for_each(
             |(j, (sum, count))| {
                 for &entry in &entries[starts[j]..starts[j + 1]] {

@@ -6,6 +6,7 @@
 #![allow(clippy::missing_panics_doc, clippy::needless_range_loop, clippy::should_implement_trait)]
 
 mod conformance;
+mod device;
 mod golden;
 mod invariance;
 mod nuclear;
@@ -13,6 +14,7 @@ mod transport;
 
 use std::sync::Arc;
 
+use curate_kernels::cuda::{Cuda, emulated_for_tests};
 use curate_kernels::{Backend, Cpu, Isa, MatRef, Reference};
 
 /// A small deterministic generator for test data (64-bit LCG, high bits).
@@ -35,12 +37,23 @@ impl Draw {
     }
 }
 
-/// Every backend this machine can run; CUDA where there is a device.
+/// Every backend this machine can run; CUDA where there is a device, and its kernels in the emulation where there is g++.
 pub fn backends() -> Vec<Arc<dyn Backend>> {
     let mut all: Vec<Arc<dyn Backend>> = vec![Arc::new(Reference)];
     all.extend(Isa::all().into_iter().filter_map(Cpu::with_isa).map(|cpu| Arc::new(cpu) as Arc<dyn Backend>));
     all.extend(curate_kernels::open("cuda:0"));
+    all.extend(emulated());
     all
+}
+
+/// Devices with kernels of their own: a GPU where there is one, and the emulation where there is g++.
+pub fn devices() -> Vec<Arc<dyn Backend>> {
+    curate_kernels::open("cuda:0").into_iter().chain(emulated()).collect()
+}
+
+/// The CUDA body on the emulated device.
+pub fn emulated() -> Option<Arc<dyn Backend>> {
+    emulated_for_tests().map(|device| Arc::new(Cuda::on(device)) as Arc<dyn Backend>)
 }
 
 /// View of `data`.

@@ -7,7 +7,7 @@ use curate_kernels::nuclear::{FrozenHead, Side, Sketch, nuclear_norm};
 use serde_json::Value;
 
 /// Sum of the singular values of row-major `x`, by rotating pairs of rows until all are orthogonal.
-fn reference(mut x: Vec<f64>, dim: usize) -> f64 {
+pub(crate) fn reference(mut x: Vec<f64>, dim: usize) -> f64 {
     let rows = x.len() / dim;
     for _ in 0..60 {
         let mut turned = false;
@@ -42,12 +42,17 @@ fn rotate(a: &mut [f64], b: &mut [f64]) -> bool {
     true
 }
 
-fn wide(x: &[f32]) -> Vec<f64> {
+pub(crate) fn wide(x: &[f32]) -> Vec<f64> {
     x.iter().map(|&v| f64::from(v)).collect()
 }
 
 /// `[tokens, hidden]` with axes scaled by `scale`, plus `common` times one direction for all tokens.
-fn hidden(draw: &mut Draw, (tokens, dim): (usize, usize), common: f32, scale: impl Fn(usize) -> f32) -> Vec<f32> {
+pub(crate) fn hidden(
+    draw: &mut Draw,
+    (tokens, dim): (usize, usize),
+    common: f32,
+    scale: impl Fn(usize) -> f32,
+) -> Vec<f32> {
     let shared: Vec<f32> = (0..dim).map(|_| common * draw.next()).collect();
     (0..tokens * dim).map(|at| shared[at % dim] + scale(at % dim) * draw.next()).collect()
 }
@@ -58,7 +63,7 @@ fn logits(hidden: &[f32], head: &[f32], dim: usize) -> Vec<f64> {
     hidden.chunks_exact(dim).flat_map(|h| head.chunks_exact(dim).map(|w| dot(h, w)).collect::<Vec<_>>()).collect()
 }
 
-fn check(got: f64, expected: f64, bound: f64, what: &str) {
+pub(crate) fn check(got: f64, expected: f64, bound: f64, what: &str) {
     assert!((got - expected).abs() <= bound * expected, "{what}: {got} is not {expected}: {:e}", got / expected - 1.0);
 }
 

@@ -6,17 +6,17 @@ use curate_kernels::transport::{Costs, Dense, Entropic, Exact, Ground, Points, S
 use proptest::prelude::*;
 use serde_json::Value;
 
-fn cases(file: &str) -> Vec<Value> {
+pub(crate) fn cases(file: &str) -> Vec<Value> {
     let path = format!("{}/../datasets/golden/{file}.json", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
     serde_json::from_str::<Value>(&text).unwrap()["cases"].as_array().unwrap().clone()
 }
 
-fn floats(value: &Value) -> Vec<f64> {
+pub(crate) fn floats(value: &Value) -> Vec<f64> {
     value.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
 }
 
-fn points(value: &Value) -> Vec<Vec<f64>> {
+pub(crate) fn points(value: &Value) -> Vec<Vec<f64>> {
     value.as_array().unwrap().iter().map(floats).collect()
 }
 
@@ -31,7 +31,7 @@ fn distance(kind: &str, x: &[f64], y: &[f64]) -> f64 {
     }
 }
 
-fn ground(kind: &str) -> Ground {
+pub(crate) fn ground(kind: &str) -> Ground {
     match kind {
         "sqeuclidean" => Ground::SqEuclidean,
         "euclidean" => Ground::Euclidean,
@@ -39,11 +39,11 @@ fn ground(kind: &str) -> Ground {
     }
 }
 
-fn costs(kind: &str, x: &[Vec<f64>], y: &[Vec<f64>]) -> Vec<f64> {
+pub(crate) fn costs(kind: &str, x: &[Vec<f64>], y: &[Vec<f64>]) -> Vec<f64> {
     x.iter().flat_map(|x| y.iter().map(move |y| distance(kind, x, y))).collect()
 }
 
-fn narrow(points: &[Vec<f64>]) -> Vec<f32> {
+pub(crate) fn narrow(points: &[Vec<f64>]) -> Vec<f32> {
     points.iter().flatten().map(|&v| v as f32).collect()
 }
 
@@ -69,16 +69,16 @@ fn solve(cost: &[f64], a: &[f64], b: &[f64]) -> Exact {
     found
 }
 
-fn close(what: &str, found: f64, expected: f64, bound: f64) {
+pub(crate) fn close(what: &str, found: f64, expected: f64, bound: f64) {
     assert!((found - expected).abs() <= bound, "{what}: {found} is not {expected}");
 }
 
-fn all_close(what: &str, found: &[f64], expected: &[f64], bound: f64) {
+pub(crate) fn all_close(what: &str, found: &[f64], expected: &[f64], bound: f64) {
     assert_eq!(found.len(), expected.len(), "{what}");
     found.iter().zip(expected).for_each(|(f, e)| close(what, *f, *e, bound));
 }
 
-fn uniform(n: usize) -> Vec<f64> {
+pub(crate) fn uniform(n: usize) -> Vec<f64> {
     vec![1.0 / n as f64; n]
 }
 

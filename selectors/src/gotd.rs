@@ -12,7 +12,7 @@
 use crate::limit::Limit;
 use crate::ranking::Ranking;
 use crate::target::Sides;
-use curate_core::kernels::transport::{Costs, Entropic, Ground, Points, exact, sinkhorn};
+use curate_core::kernels::transport::{Costs, Entropic, Ground, Points, exact};
 use curate_core::{Algorithm, Budget, Column, Ctx, Info, Pool, Result, Selection, Selector};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -150,7 +150,7 @@ impl GotD {
             max_sweeps: self.max_sweeps,
             hold_bytes: usize::try_from(ctx.memory().limit_bytes() / 2).unwrap_or(usize::MAX),
         };
-        let found = sinkhorn(&costs, &a, &b, &params, &tick)?;
+        let found = ctx.backend().sinkhorn(&costs, &a, &b, &params, &tick)?;
         let report = [
             ("distance", json!(found.cost)),
             ("epsilon", json!(params.eps)),

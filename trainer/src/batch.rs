@@ -74,6 +74,21 @@ impl Batch {
         self.labels.iter().filter(|label| **label != IGNORE).count()
     }
 
+    /// Some of its sequences, by their numbers.
+    #[must_use]
+    pub(crate) fn part(&self, sequences: Range<usize>) -> Self {
+        let segments = &self.segments[sequences.clone()];
+        let start = segments.first().map_or(0, |first| first.start);
+        let tokens = start..segments.last().map_or(start, |last| last.end);
+        Self {
+            tokens: self.tokens[tokens.clone()].to_vec(),
+            labels: self.labels[tokens].to_vec(),
+            segments: segments.iter().map(|s| s.start - start..s.end - start).collect(),
+            rows: self.rows[sequences.clone()].to_vec(),
+            weights: self.weights[sequences].to_vec(),
+        }
+    }
+
     /// The same batch, every row with a weight of 1.
     #[must_use]
     pub fn unweighted(mut self) -> Self {

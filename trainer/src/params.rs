@@ -4,9 +4,13 @@ use crate::signals::Tap;
 use half::bf16;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Numbers a thread widens at a time.
 const BLOCK: usize = 1 << 14;
+
+/// The next version of any tensor.
+static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// Place of a tensor in [`Params`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,6 +36,8 @@ pub struct Params {
     by_name: BTreeMap<String, usize>,
     /// Frozen tensors that are kept in 16 bits; their `data` is empty.
     halves: BTreeMap<usize, Vec<bf16>>,
+    /// Renewed whenever a tensor may have changed; no two states of tensors have the same.
+    versions: Vec<u64>,
 }
 
 impl Tensor {
@@ -48,7 +54,19 @@ impl Params {
         let id = self.tensors.len();
         self.by_name.insert(tensor.name.clone(), id);
         self.tensors.push(tensor);
+        self.versions.push(0);
+        self.touch(id);
         ParamId(id)
+    }
+
+    fn touch(&mut self, id: usize) {
+        self.versions[id] = NEXT.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A number that changes whenever the values of this tensor may have changed, and that no other values have.
+    #[must_use]
+    pub fn version(&self, id: ParamId) -> u64 {
+        self.versions[id.0]
     }
 
     /// The tensor of this name.
@@ -65,6 +83,7 @@ impl Params {
 
     /// One tensor, to change.
     pub fn get_mut(&mut self, id: ParamId) -> &mut Tensor {
+        self.touch(id.0);
         &mut self.tensors[id.0]
     }
 
@@ -75,6 +94,7 @@ impl Params {
             tensor.trained = false;
             self.halves.insert(id.0, tensor.data.par_iter().with_min_len(BLOCK).map(|x| bf16::from_f32(*x)).collect());
             tensor.data = Vec::new();
+            self.touch(id.0);
         }
     }
 
@@ -89,6 +109,7 @@ impl Params {
         if let Some(half) = self.halves.remove(&id.0) {
             self.tensors[id.0].data = vec![0.0; half.len()];
             widen(&half, &mut self.tensors[id.0].data);
+            self.touch(id.0);
         }
     }
 
@@ -152,6 +173,12 @@ impl Grads {
 
     pub(crate) fn into_tap(self) -> Option<Tap> {
         self.tap.map(|tap| *tap)
+    }
+
+    /// The tensors whose gradients are wanted, each with its length.
+    pub(crate) fn wanted(&self) -> Vec<(usize, usize)> {
+        let each = self.sums.iter().enumerate();
+        each.filter_map(|(id, sum)| Some((id, sum.as_ref()?.len()))).collect()
     }
 
     /// The gradient of one tensor, where one is wanted.

@@ -3,6 +3,7 @@
 
 mod builtin;
 mod compact;
+pub(crate) mod device;
 mod files;
 mod golden;
 mod gradients;

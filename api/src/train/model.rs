@@ -70,16 +70,18 @@ fn load_as(name: &str, adapter: Option<&str>, dtype: RestingDtype, host: &Host, 
     if let Some(adapter) = adapter {
         load_adapter(&mut model, Path::new(adapter), true)?;
     }
+    model.set_device(host.device_for_models()?)?;
     ctx.progress().finish();
     Ok(Loaded { model, tokenizer, folder })
 }
 
 /// A model of random weights, as the folder's `config.json` describes it.
-pub(super) fn fresh(folder: PathBuf, ctx: &Ctx) -> Result<Loaded> {
+pub(super) fn fresh(folder: PathBuf, host: &Host, ctx: &Ctx) -> Result<Loaded> {
     let config = Config::read(&folder.join("config.json"))?;
     let tokenizer = TextTokenizer::load(&folder)?;
     tokenizer.fits(config.vocab_size)?;
-    let model = Model::init(config, &ctx.labelled("fresh weights"))?;
+    let mut model = Model::init(config, &ctx.labelled("fresh weights"))?;
+    model.set_device(host.device_for_models()?)?;
     Ok(Loaded { model, tokenizer, folder })
 }
 
@@ -100,7 +102,7 @@ pub(crate) fn for_training(
     let folder = PathBuf::from(&plan.model);
     let start = PathBuf::from(&plan.out).join("start");
     if folder.join("tokenizer.json").is_file() {
-        return kept(fresh(folder, ctx)?, plan, start);
+        return kept(fresh(folder, host, ctx)?, plan, start);
     }
     let config = folder.join("config.json");
     if !start.join("tokenizer.json").is_file() {
@@ -116,7 +118,7 @@ pub(crate) fn for_training(
         // last: the folder is taken for whole once this file is there
         curate_ingest::write_atomic(&start.join("tokenizer.json"), &tokenizer)?;
     }
-    kept(fresh(start.clone(), ctx)?, plan, start)
+    kept(fresh(start.clone(), host, ctx)?, plan, start)
 }
 
 /// Fresh weights are written down where adapters are trained on them: an adapter is worth nothing without its base.

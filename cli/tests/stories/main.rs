@@ -5,6 +5,7 @@
 mod browser;
 mod compare;
 mod dashboard;
+mod doctor;
 mod fit_rule;
 mod http_scorer;
 mod hub;

@@ -1,6 +1,7 @@
 //! Sentence encoders of the BERT family from a sentence-transformers folder.
 
 mod config;
+mod fleet;
 mod folder;
 mod math;
 mod model;
@@ -11,8 +12,9 @@ mod weights;
 
 use crate::Encoding;
 use crate::static_encoder::{check_shape, normalise};
-use candle_core::Device;
+use curate_core::kernels::cuda::{Device, net};
 use curate_core::{Ctx, Embedder, Error, Result};
+use fleet::Fleet;
 use folder::{Folder, Settings};
 use model::Transformer;
 use rayon::prelude::*;
@@ -25,32 +27,64 @@ use weights::{Weights, failed};
 const GROUP_TEXTS: usize = 4096;
 /// Tokens that one thread passes through the layers together: enough to keep the matrix products busy, few enough for the cache.
 const BLOCK_TOKENS: usize = 1024;
-const DEVICE_BLOCK_TOKENS: usize = 32_768;
 
 /// A transformer with tokenizer and pooling, as a sentence-transformers folder describes it.
 #[derive(Debug)]
 pub struct SentenceEncoder {
     tokenizer: TextTokenizer,
-    model: Transformer,
+    place: Place,
+    vocab: usize,
     settings: Settings,
-    device: Device,
     digest: String,
 }
 
+/// Where the layers run.
+#[derive(Debug)]
+enum Place {
+    Host(Box<Transformer>),
+    Devices(Fleet),
+}
+
 impl SentenceEncoder {
-    /// Load the folder at `path` onto `device` (`cpu`, `auto`, `cuda`, `cuda:N`), cutting texts at `max_tokens` if given.
+    /// Load the folder at `path` onto `device` (`cpu`, `auto`, `cuda`, `cuda:N`, `cuda:N,M`, `cuda:all`), cutting texts at
+    /// `max_tokens` if given. Several devices share the work. A device computes in bf16, or in f32 before compute capability
+    /// 8.0, so that its vectors are those of the CPU to about three digits.
     ///
     /// # Errors
     /// `device/*` when the device cannot be used, `model/*` when the folder is not a model that can be run here.
     pub fn open(path: &Path, device: &str, max_tokens: Option<usize>) -> Result<Self> {
-        let device = self::device(device)?;
+        let devices = devices(device)?;
+        let precision = devices.first().map_or(net::Precision::F32, net::Precision::of);
+        Self::open_on(path, devices, precision, max_tokens)
+    }
+
+    /// The same on opened devices, or on the CPU where there are none.
+    ///
+    /// # Errors
+    /// As [`SentenceEncoder::open`].
+    #[doc(hidden)]
+    pub fn open_on(
+        path: &Path,
+        devices: Vec<Device>,
+        precision: net::Precision,
+        max_tokens: Option<usize>,
+    ) -> Result<Self> {
         let mut folder = Folder::open(path)?;
         let settings = folder.settings(max_tokens)?;
         let tokenizer = TextTokenizer::open(&mut folder, &settings.transformer, settings.max_tokens)?;
-        let weights = Weights::open(&mut folder, &settings.transformer, &device)?;
-        let model = Transformer::new(&weights, &settings.config, &device)?;
-        let digest = folder.digest().finish();
-        Ok(Self { tokenizer, model, settings, device, digest })
+        let weights = Weights::open(&mut folder, &settings.transformer)?;
+        let model = Transformer::new(&weights, &settings.config)?;
+        let (vocab, mut digest) = (model.vocab(), folder.digest().finish());
+        if !devices.is_empty() && precision == net::Precision::Bf16 {
+            digest.push_str("-bf16");
+        }
+        let place = if devices.is_empty() {
+            Place::Host(Box::new(model))
+        } else {
+            let pooling = settings.pooling.on_device();
+            Place::Devices(Fleet::new(devices, precision, &model.parts().map_err(failed)?, pooling)?)
+        };
+        Ok(Self { tokenizer, place, vocab, settings, digest })
     }
 
     /// Tokens read of one text at most, specials included.
@@ -69,47 +103,49 @@ impl SentenceEncoder {
 
     fn ids(&self, text: &str, encoding: &mut Encoding) -> Result<Vec<u32>> {
         let ids = self.tokenizer.ids(&self.prompted(text), self.settings.max_tokens, encoding)?;
-        match ids.iter().find(|&&id| id as usize >= self.model.vocab()) {
+        match ids.iter().find(|&&id| id as usize >= self.vocab) {
             Some(id) => Err(Error::data("model/tokenizer", format!("token id {id} is beyond the model's vocabulary"))
                 .hint("tokenizer and weights of this folder do not belong together")),
             None => Ok(ids),
         }
     }
 
+    fn tokenise(&self, texts: &[&str]) -> Result<Vec<Vec<u32>>> {
+        texts.par_iter().map_init(Encoding::default, |encoding, text| self.ids(text, encoding)).collect()
+    }
+
     /// Embed one group of texts into `out`, shape `[texts, dim]`.
-    fn embed_group(&self, texts: &[&str], out: &mut [f32], ctx: &Ctx) -> Result<()> {
-        let ids: Vec<Vec<u32>> = texts
-            .par_iter()
-            .map_init(Encoding::default, |encoding, text| self.ids(text, encoding))
-            .collect::<Result<_>>()?;
+    fn embed_group(&self, model: &Transformer, texts: &[&str], out: &mut [f32], ctx: &Ctx) -> Result<()> {
+        let ids = self.tokenise(texts)?;
         let mut jobs: Vec<(&[u32], &mut [f32])> =
             ids.iter().map(Vec::as_slice).zip(out.chunks_exact_mut(self.dim())).collect();
         let total: usize = ids.iter().map(Vec::len).sum();
-        if self.device.is_cpu() {
-            let share = total.div_ceil(2 * rayon::current_num_threads()).clamp(BLOCK_TOKENS / 4, BLOCK_TOKENS);
-            return blocks(&mut jobs, share).into_par_iter().try_for_each(|block| self.embed_block(block, ctx));
-        }
-        // Equal lengths side by side share one attention call.
-        jobs.sort_by_key(|(ids, _)| ids.len());
-        blocks(&mut jobs, DEVICE_BLOCK_TOKENS).into_iter().try_for_each(|block| self.embed_block(block, ctx))
+        let share = total.div_ceil(2 * rayon::current_num_threads()).clamp(BLOCK_TOKENS / 4, BLOCK_TOKENS);
+        blocks(&mut jobs, share).into_par_iter().try_for_each(|block| self.embed_block(model, block, ctx))
     }
 
-    fn embed_block(&self, jobs: &mut [(&[u32], &mut [f32])], ctx: &Ctx) -> Result<()> {
+    fn embed_block(&self, model: &Transformer, jobs: &mut [(&[u32], &mut [f32])], ctx: &Ctx) -> Result<()> {
         ctx.tick(0)?;
         let ids: Vec<&[u32]> = jobs.iter().map(|(ids, _)| *ids).collect();
-        let rows = self.model.forward(&ids).map_err(failed)?;
+        let rows = model.forward(&ids).map_err(failed)?;
         let (dim, mut start) = (self.dim(), 0);
         for (ids, out) in jobs.iter_mut() {
             self.settings.pooling.pool(&rows[start..start + ids.len() * dim], out);
             start += ids.len() * dim;
-            if out.iter().any(|x| !x.is_finite()) {
-                return Err(Error::device("model/not-finite", "the model gives numbers that are not finite"));
-            }
-            if self.settings.normalize {
-                normalise(out);
-            }
+            self.finish(out)?;
         }
         ctx.tick(jobs.len() as u64)
+    }
+
+    /// What follows pooling.
+    fn finish(&self, vector: &mut [f32]) -> Result<()> {
+        if vector.iter().any(|x| !x.is_finite()) {
+            return Err(Error::device("model/not-finite", "the model gives numbers that are not finite"));
+        }
+        if self.settings.normalize {
+            normalise(vector);
+        }
+        Ok(())
     }
 }
 
@@ -132,8 +168,15 @@ impl Embedder for SentenceEncoder {
 
     fn embed(&self, texts: &[&str], out: &mut [f32], ctx: &Ctx) -> Result<()> {
         check_shape(texts.len(), self.dim(), out.len())?;
-        let mut groups = texts.chunks(GROUP_TEXTS).zip(out.chunks_mut(GROUP_TEXTS * self.dim()));
-        groups.try_for_each(|(texts, out)| self.embed_group(texts, out, ctx))
+        match &self.place {
+            Place::Host(model) => {
+                let mut groups = texts.chunks(GROUP_TEXTS).zip(out.chunks_mut(GROUP_TEXTS * self.dim()));
+                groups.try_for_each(|(texts, out)| self.embed_group(model, texts, out, ctx))
+            }
+            Place::Devices(fleet) => {
+                fleet.embed((texts, &|texts| self.tokenise(texts)), &|vector| self.finish(vector), out, ctx)
+            }
+        }
     }
 }
 
@@ -157,39 +200,16 @@ fn blocks<'j, 'a, 'b>(
     blocks
 }
 
-/// The device a user named.
+/// The devices a user named; none for the CPU.
 ///
 /// # Errors
-/// `device/unknown` (exit 2), `device/not-built`, `device/unusable` (exit 4).
-pub(crate) fn device(name: &str) -> Result<Device> {
-    let number = match name {
-        "cpu" => return Ok(Device::Cpu),
-        "auto" => return Ok(cuda(0).unwrap_or(Device::Cpu)),
-        "cuda" => Some(0),
-        _ => name.strip_prefix("cuda:").and_then(|number| number.parse().ok()),
-    };
-    let unknown = || {
-        Error::usage("device/unknown", format!("device '{name}' is not known")).hint("write auto, cpu, cuda or cuda:N")
-    };
-    cuda(number.ok_or_else(unknown)?)
-}
-
-#[cfg(feature = "cuda")]
-fn cuda(number: usize) -> Result<Device> {
-    Device::new_cuda(number).map_err(|e| {
-        Error::device("device/unusable", format!("cuda:{number}: {e}"))
-            .hint("use --device cpu, or fix the driver")
-            .because(e)
-    })
-}
-
-#[cfg(not(feature = "cuda"))]
-fn cuda(number: usize) -> Result<Device> {
-    Err(Error::device(
-        "device/not-built",
-        format!("this build runs sentence encoders on the CPU only, not on cuda:{number}"),
-    )
-    .hint("use --device cpu, or build with the feature `cuda` (cargo build --features cuda, needs nvcc)"))
+/// `device/unknown` (exit 2), `device/unusable` (exit 4).
+pub(crate) fn devices(name: &str) -> Result<Vec<Device>> {
+    if !net::is_device(name) {
+        return Err(Error::usage("device/unknown", format!("device '{name}' is not known"))
+            .hint("write auto, cpu, cuda, cuda:N, cuda:N,M or cuda:all"));
+    }
+    Ok(net::devices(name)?)
 }
 
 #[cfg(test)]
@@ -198,15 +218,11 @@ mod tests {
 
     #[test]
     fn devices_by_name() {
-        assert!(device("cpu").unwrap().is_cpu());
-        assert!(device("auto").is_ok());
-        assert_eq!(device("tpu").unwrap_err().exit_code(), 2);
-        if cfg!(not(feature = "cuda")) {
-            assert_eq!(
-                (device("cuda:1").unwrap_err().code(), device("cuda").unwrap_err().exit_code()),
-                ("device/not-built", 4)
-            );
-        }
+        assert!(devices("cpu").unwrap().is_empty());
+        assert!(devices("auto").is_ok());
+        assert_eq!(devices("tpu").err().unwrap().exit_code(), 2);
+        let none = devices("cuda:4095").err().unwrap();
+        assert_eq!((none.code(), none.exit_code()), ("device/unusable", 4));
     }
 
     #[test]

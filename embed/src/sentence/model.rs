@@ -8,14 +8,18 @@
 //! Cost: 2 (12 h^2 + 2 L h) multiply-adds a token and layer; everything between the products is one pass in place.
 
 use super::config::{Config, Family};
-use super::ops::{self, LayerNorm, Ops, Vector};
+use super::math::Activation;
+use super::ops::{self, LayerNorm};
 use super::weights::{LayerNames, Weights, failed};
 use candle_core::{Device, Result, Tensor};
+use curate_core::kernels::cuda::net::{self, Affine, EncoderBlock, EncoderParts, Scaling};
 
 /// Fewest rows of a product: below, the matrix library takes other paths whose sums run in another order.
 const FEWEST_ROWS: usize = 8;
 const BUCKETS: usize = 32;
 const MAX_DISTANCE: f32 = 128.0;
+/// Distance from which on the bias is the same.
+const REACH: usize = 128;
 
 #[derive(Debug)]
 pub(super) struct Transformer {
@@ -27,15 +31,13 @@ pub(super) struct Transformer {
     /// Relative bias times sqrt(d), shape `[buckets, heads]`.
     relative: Option<Tensor>,
     config: Config,
-    device: Device,
-    ops: Ops,
 }
 
 #[derive(Debug)]
 struct Linear {
     /// Shape `[in, out]`, a view of the stored `[out, in]`.
     weight: Tensor,
-    bias: Vector,
+    bias: Vec<f32>,
 }
 
 #[derive(Debug)]
@@ -49,7 +51,7 @@ struct Layer {
 }
 
 impl Transformer {
-    pub(super) fn new(weights: &Weights, config: &Config, device: &Device) -> curate_core::Result<Self> {
+    pub(super) fn new(weights: &Weights, config: &Config) -> curate_core::Result<Self> {
         let hidden = config.hidden;
         let word = weights.get("embeddings.word_embeddings.weight", &[0, hidden])?;
         let mut position = weights.get("embeddings.position_embeddings.weight", &[0, hidden])?;
@@ -63,14 +65,12 @@ impl Transformer {
         };
         let layers = (0..config.layers).map(|n| Layer::new(weights, config, n)).collect::<curate_core::Result<_>>()?;
         Ok(Self {
-            word: weights.on_device(&word)?,
-            position: weights.on_device(&position)?,
+            word,
+            position,
             norm: weights.norm("embeddings.LayerNorm", config)?,
             layers,
             relative,
             config: config.clone(),
-            device: device.clone(),
-            ops: Ops::of(device),
         })
     }
 
@@ -98,76 +98,102 @@ impl Transformer {
         ids.resize(ids.len().max(FEWEST_ROWS), 0);
         positions.resize(ids.len(), 0);
         let rows = ids.len();
-        let words = self.word.index_select(&Tensor::from_vec(ids, rows, &self.device)?, 0)?;
-        let positions = self.position.index_select(&Tensor::from_vec(positions, rows, &self.device)?, 0)?;
-        self.ops.norm((words + positions)?, &self.norm)
+        let words = self.word.index_select(&Tensor::from_vec(ids, rows, &Device::Cpu)?, 0)?;
+        let positions = self.position.index_select(&Tensor::from_vec(positions, rows, &Device::Cpu)?, 0)?;
+        ops::norm((words + positions)?, &self.norm)
     }
 
     fn layer(&self, layer: &Layer, x: &Tensor, lens: &[usize]) -> Result<Tensor> {
-        let qkv = self.ops.add_bias(x.matmul(&layer.query_key_value.weight)?, &layer.query_key_value.bias)?;
+        let qkv = ops::add_bias(x.matmul(&layer.query_key_value.weight)?, &layer.query_key_value.bias)?;
         let mixed = self.attention(&qkv, lens)?;
         let out = &layer.attention_out;
-        let x = self.ops.residual_norm(mixed.matmul(&out.weight)?, &out.bias, x, &layer.attention_norm)?;
-        let up = self.ops.bias_activation(x.matmul(&layer.up.weight)?, &layer.up.bias, self.config.activation)?;
-        self.ops.residual_norm(up.matmul(&layer.down.weight)?, &layer.down.bias, &x, &layer.output_norm)
+        let x = ops::residual_norm(mixed.matmul(&out.weight)?, &out.bias, x, &layer.attention_norm)?;
+        let up = ops::bias_activation(x.matmul(&layer.up.weight)?, &layer.up.bias, self.config.activation)?;
+        ops::residual_norm(up.matmul(&layer.down.weight)?, &layer.down.bias, &x, &layer.output_norm)
     }
 
     /// Attention of every text to itself; `qkv` has shape `[rows, 3 * hidden]`, the result `[rows, hidden]`.
     fn attention(&self, qkv: &Tensor, lens: &[usize]) -> Result<Tensor> {
-        if self.ops == Ops::Fused {
-            let mixed = Tensor::zeros((qkv.dim(0)?, self.config.hidden), qkv.dtype(), &self.device)?;
-            let mut row = 0;
-            for &len in lens {
-                let heads = self.attend(&qkv.narrow(0, row, len)?, 1, len)?;
-                ops::place_heads(&mixed, &heads, row)?;
-                row += len;
-            }
-            return Ok(mixed);
+        let mixed = Tensor::zeros((qkv.dim(0)?, self.config.hidden), qkv.dtype(), &Device::Cpu)?;
+        let mut row = 0;
+        for &len in lens {
+            let heads = self.attend(&qkv.narrow(0, row, len)?, len)?;
+            ops::place_heads(&mixed, &heads, row)?;
+            row += len;
         }
-        self.attention_in_runs(qkv, lens)
+        Ok(mixed)
     }
 
-    /// The same on a device that wants few large calls: texts of equal length that stand together share one.
-    fn attention_in_runs(&self, qkv: &Tensor, lens: &[usize]) -> Result<Tensor> {
-        let (mut row, mut parts) = (0, Vec::new());
-        for run in lens.chunk_by(|a, b| a == b) {
-            let (count, len) = (run.len(), run[0]);
-            let heads = self.attend(&qkv.narrow(0, row, count * len)?, count, len)?;
-            let heads = heads.reshape((count, self.config.heads, len, ()))?.transpose(1, 2)?;
-            parts.push(heads.reshape((count * len, self.config.hidden))?);
-            row += count * len;
-        }
-        if row < qkv.dim(0)? {
-            parts.push(Tensor::zeros((qkv.dim(0)? - row, self.config.hidden), qkv.dtype(), &self.device)?);
-        }
-        Tensor::cat(&parts, 0)
-    }
-
-    /// Attention within `count` texts of `len` tokens; shape `[count * heads, len, hidden / heads]`.
-    fn attend(&self, qkv: &Tensor, count: usize, len: usize) -> Result<Tensor> {
+    /// Attention within a text of `len` tokens; shape `[heads, len, hidden / heads]`.
+    fn attend(&self, qkv: &Tensor, len: usize) -> Result<Tensor> {
         let (heads, width) = (self.config.heads, self.config.hidden / self.config.heads);
-        let qkv = qkv.reshape((count, len, 3, heads, width))?;
-        let part = |n: usize| -> Result<Tensor> {
-            let part = qkv.narrow(2, n, 1)?.squeeze(2)?;
-            if count == 1 {
-                return part.squeeze(0)?.transpose(0, 1);
-            }
-            part.transpose(1, 2)?.reshape((count * heads, len, width))
-        };
+        let qkv = qkv.reshape((len, 3, heads, width))?;
+        let part = |n: usize| qkv.narrow(1, n, 1)?.squeeze(1)?.transpose(0, 1);
         let scores = part(0)?.matmul(&part(1)?.t()?)?;
-        let shift = self.relative.as_ref().map(|table| self.relative_bias(table, count, len)).transpose()?;
+        let shift = self.relative.as_ref().map(|table| self.relative_bias(table, len)).transpose()?;
         #[expect(clippy::cast_precision_loss, reason = "head widths are small")]
         let scale = 1.0 / (width as f64).sqrt();
-        self.ops.softmax(scores, scale, shift.as_ref())?.matmul(&part(2)?)
+        ops::softmax(scores, scale, shift.as_ref())?.matmul(&part(2)?)
     }
 
-    /// Bias of every pair of positions, shape `[count * heads, len, len]`.
-    fn relative_bias(&self, table: &Tensor, count: usize, len: usize) -> Result<Tensor> {
+    /// Bias of every pair of positions, shape `[heads, len, len]`.
+    fn relative_bias(&self, table: &Tensor, len: usize) -> Result<Tensor> {
         let pairs = (0..len).flat_map(|query| (0..len).map(move |key| bucket(query, key)));
-        let pairs = Tensor::from_vec(pairs.collect::<Vec<u32>>(), len * len, &self.device)?;
-        let bias = table.index_select(&pairs, 0)?.t()?.reshape((self.config.heads, len, len))?;
-        bias.repeat((count, 1, 1))
+        let pairs = Tensor::from_vec(pairs.collect::<Vec<u32>>(), len * len, &Device::Cpu)?;
+        table.index_select(&pairs, 0)?.t()?.reshape((self.config.heads, len, len))
     }
+
+    /// The same model as lists of numbers, for a device.
+    pub(super) fn parts(&self) -> Result<EncoderParts> {
+        let linear = |linear: &Linear| {
+            let weight = ops::vector(&linear.weight.t()?.contiguous()?)?;
+            Ok::<_, candle_core::Error>(Affine { weight, bias: linear.bias.clone() })
+        };
+        let block = |layer: &Layer| {
+            Ok::<_, candle_core::Error>(EncoderBlock {
+                qkv: linear(&layer.query_key_value)?,
+                out: linear(&layer.attention_out)?,
+                attention_norm: scaling(&layer.attention_norm),
+                up: linear(&layer.up)?,
+                down: linear(&layer.down)?,
+                output_norm: scaling(&layer.output_norm),
+            })
+        };
+        Ok(EncoderParts {
+            hidden: self.config.hidden,
+            heads: self.config.heads,
+            eps: self.config.eps,
+            activation: match self.config.activation {
+                Activation::Gelu => net::Activation::Gelu,
+                Activation::GeluTanh => net::Activation::GeluTanh,
+                Activation::Relu => net::Activation::Relu,
+            },
+            first_position: self.config.first_position,
+            words: ops::vector(&self.word)?,
+            positions: ops::vector(&self.position)?,
+            norm: scaling(&self.norm),
+            blocks: self.layers.iter().map(block).collect::<Result<_>>()?,
+            relative: self.relative.as_ref().map(|table| self.by_distance(table)).transpose()?,
+        })
+    }
+
+    /// The relative bias, unscaled, for every head and distance from far before the query to far behind it.
+    fn by_distance(&self, table: &Tensor) -> Result<(Vec<f32>, usize)> {
+        #[expect(clippy::cast_precision_loss, reason = "head widths are small")]
+        let scale = 1.0 / ((self.config.hidden / self.config.heads) as f32).sqrt();
+        let (heads, table) = (self.config.heads, ops::vector(table)?);
+        let of = |head: usize| {
+            (0..=2 * REACH).map({
+                let table = &table;
+                move |key| scale * table[bucket(REACH, key) as usize * heads + head]
+            })
+        };
+        Ok(((0..heads).flat_map(of).collect(), REACH))
+    }
+}
+
+fn scaling(norm: &LayerNorm) -> Scaling {
+    Scaling { gain: norm.gain.clone(), shift: norm.shift.clone() }
 }
 
 /// `MPNet`'s bucket of a pair: the first half for keys before the query, the second for keys after it; exact up to distance 7, then
@@ -195,7 +221,7 @@ fn relative_table(weights: &Weights, config: &Config) -> curate_core::Result<Ten
     #[expect(clippy::cast_precision_loss, reason = "head widths are small")]
     let root = ((config.hidden / config.heads) as f64).sqrt();
     // The softmax scales product and bias together by 1 / sqrt(d); the bias must come out unscaled.
-    weights.on_device(&(table * root).map_err(failed)?)
+    (table * root).map_err(failed)
 }
 
 impl Layer {
@@ -210,11 +236,11 @@ impl Layer {
         let [q, k, v] = names.query_key_value.map(|name| linear(name, [hidden, hidden]));
         let (q, k, v) = (q?, k?, v?);
         Ok(Self {
-            query_key_value: Linear::new(weights, &[&q.0, &k.0, &v.0], &[&q.1, &k.1, &v.1])?,
-            attention_out: Linear::one(weights, &linear(names.attention_out, [hidden, hidden])?)?,
+            query_key_value: Linear::new(&[&q.0, &k.0, &v.0], &[&q.1, &k.1, &v.1]).map_err(failed)?,
+            attention_out: Linear::one(&linear(names.attention_out, [hidden, hidden])?).map_err(failed)?,
             attention_norm: weights.norm(&full(names.attention_norm), config)?,
-            up: Linear::one(weights, &linear(names.up, [0, hidden])?)?,
-            down: Linear::one(weights, &linear(names.down, [hidden, 0])?)?,
+            up: Linear::one(&linear(names.up, [0, hidden])?).map_err(failed)?,
+            down: Linear::one(&linear(names.down, [hidden, 0])?).map_err(failed)?,
             output_norm: weights.norm(&full(names.output_norm), config)?,
         })
     }
@@ -222,14 +248,13 @@ impl Layer {
 
 impl Linear {
     /// Several layers of the same input side by side.
-    fn new(weights: &Weights, parts: &[&Tensor], biases: &[&Tensor]) -> curate_core::Result<Self> {
-        let weight = weights.on_device(&Tensor::cat(parts, 0).map_err(failed)?)?;
-        let bias = weights.on_device(&Tensor::cat(biases, 0).map_err(failed)?)?;
-        Ok(Self { weight: weight.t().map_err(failed)?, bias: Vector::new(&bias).map_err(failed)? })
+    fn new(parts: &[&Tensor], biases: &[&Tensor]) -> Result<Self> {
+        let weight = Tensor::cat(parts, 0)?.contiguous()?;
+        Ok(Self { weight: weight.t()?, bias: ops::vector(&Tensor::cat(biases, 0)?)? })
     }
 
-    fn one(weights: &Weights, (weight, bias): &(Tensor, Tensor)) -> curate_core::Result<Self> {
-        Self::new(weights, &[weight], &[bias])
+    fn one((weight, bias): &(Tensor, Tensor)) -> Result<Self> {
+        Self::new(&[weight], &[bias])
     }
 }
 
@@ -246,22 +271,5 @@ mod tests {
         assert_eq!(of(16), (10, 26));
         assert_eq!(of(127), (15, 31));
         assert_eq!(of(500), (15, 31));
-    }
-
-    #[test]
-    fn the_way_of_other_devices_gives_the_same_vectors() {
-        use super::super::folder::Folder;
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tiny/mpnet");
-        let mut folder = Folder::open(&path).unwrap();
-        let config = folder.settings(None).unwrap().config;
-        let weights = Weights::open(&mut folder, "", &Device::Cpu).unwrap();
-        let mut model = Transformer::new(&weights, &config, &Device::Cpu).unwrap();
-        let texts: [&[u32]; 5] = [&[0, 9, 2], &[0, 7, 2], &[], &[0, 5, 6, 7, 8, 9, 10, 11, 12, 2], &[0, 2]];
-        let fused = model.forward(&texts).unwrap();
-        assert!(model.forward(&[&[]]).unwrap().is_empty());
-        model.ops = Ops::Composed;
-        let composed = model.forward(&texts).unwrap();
-        assert_eq!(fused.len(), 18 * config.hidden);
-        assert!(fused.iter().zip(&composed).all(|(a, b)| (a - b).abs() < 1e-5), "{fused:?} {composed:?}");
     }
 }

@@ -1,108 +1,63 @@
-//! Fused steps between the matrix products. On the CPU each is one pass in place over the product's memory; on other devices it is
-//! composed of candle's own operations.
+//! Fused steps between the matrix products, each one pass in place over the product's memory, on the host.
 
 use super::math::{self, Activation, Norm};
-use candle_core::{CpuStorage, D, DType, Device, InplaceOp1, InplaceOp2, Layout, Result, Tensor, bail};
+use candle_core::{CpuStorage, D, DType, InplaceOp1, InplaceOp2, Layout, Result, Tensor, bail};
 
-/// A vector of parameters, on the device and on the host.
-#[derive(Debug)]
-pub(super) struct Vector {
-    pub(super) device: Tensor,
-    pub(super) host: Vec<f32>,
-}
-
-impl Vector {
-    pub(super) fn new(tensor: &Tensor) -> Result<Self> {
-        let tensor = tensor.to_dtype(DType::F32)?.flatten_all()?;
-        Ok(Self { host: tensor.to_vec1()?, device: tensor })
-    }
+/// A vector of parameters.
+pub(super) fn vector(tensor: &Tensor) -> Result<Vec<f32>> {
+    tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()
 }
 
 /// Gain and shift of a layer norm.
 #[derive(Debug)]
 pub(super) struct LayerNorm {
-    pub(super) gain: Vector,
-    pub(super) shift: Vector,
+    pub(super) gain: Vec<f32>,
+    pub(super) shift: Vec<f32>,
     pub(super) eps: f32,
 }
 
 impl LayerNorm {
-    fn host(&self) -> Norm<'_> {
-        Norm { gain: &self.gain.host, shift: &self.shift.host, eps: self.eps }
+    fn rows(&self) -> Norm<'_> {
+        Norm { gain: &self.gain, shift: &self.shift, eps: self.eps }
     }
 }
 
-/// Which of the two ways is taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ops {
-    /// In place on the host.
-    Fused,
-    /// candle's own operations, for any device.
-    Composed,
+/// Normalise the rows of `x`, shape `[rows, dim]`; `x` must be fresh, here and below.
+pub(super) fn norm(x: Tensor, norm: &LayerNorm) -> Result<Tensor> {
+    x.inplace_op1(&NormRows(norm.rows()))?;
+    Ok(x)
 }
 
-impl Ops {
-    pub(super) fn of(device: &Device) -> Self {
-        if device.is_cpu() { Self::Fused } else { Self::Composed }
-    }
-
-    /// Normalise the rows of `x`, shape `[rows, dim]`; `x` must be fresh, here and below.
-    pub(super) fn norm(self, x: Tensor, norm: &LayerNorm) -> Result<Tensor> {
-        if self == Self::Fused {
-            x.inplace_op1(&NormRows(norm.host()))?;
-            return Ok(x);
-        }
-        candle_nn::ops::layer_norm(&x, &norm.gain.device, &norm.shift.device, norm.eps)
-    }
-
-    /// `x + bias`, row by row.
-    pub(super) fn add_bias(self, x: Tensor, bias: &Vector) -> Result<Tensor> {
-        if self == Self::Fused {
-            x.inplace_op1(&AddBias(&bias.host))?;
-            return Ok(x);
-        }
-        x.broadcast_add(&bias.device)
-    }
-
-    /// `activation(x + bias)`.
-    pub(super) fn bias_activation(self, x: Tensor, bias: &Vector, activation: Activation) -> Result<Tensor> {
-        if self == Self::Fused {
-            x.inplace_op1(&BiasActivation(&bias.host, activation))?;
-            return Ok(x);
-        }
-        let x = x.broadcast_add(&bias.device)?;
-        match activation {
-            Activation::Gelu => x.gelu_erf(),
-            Activation::GeluTanh => x.gelu(),
-            Activation::Relu => x.relu(),
-        }
-    }
-
-    /// `norm(x + bias + residual)`.
-    pub(super) fn residual_norm(self, x: Tensor, bias: &Vector, residual: &Tensor, norm: &LayerNorm) -> Result<Tensor> {
-        if self == Self::Fused {
-            x.inplace_op2(residual, &ResidualNorm(&bias.host, norm.host()))?;
-            return Ok(x);
-        }
-        self.norm((x.broadcast_add(&bias.device)? + residual)?, norm)
-    }
-
-    /// `softmax(scale * (x + shift))` over the last dimension; `shift` broadcasts to `x`.
-    pub(super) fn softmax(self, x: Tensor, scale: f64, shift: Option<&Tensor>) -> Result<Tensor> {
-        let x = match shift {
-            Some(shift) => x.broadcast_add(shift)?,
-            None => x,
-        };
-        if self == Self::Fused {
-            #[expect(clippy::cast_possible_truncation, reason = "a scale near 0.1")]
-            x.inplace_op1(&Softmax(scale as f32))?;
-            return Ok(x);
-        }
-        candle_nn::ops::softmax_last_dim(&(x * scale)?)
-    }
+/// `x + bias`, row by row.
+pub(super) fn add_bias(x: Tensor, bias: &[f32]) -> Result<Tensor> {
+    x.inplace_op1(&AddBias(bias))?;
+    Ok(x)
 }
 
-/// Put `heads`, shape `[heads, len, width]`, into rows `row ..` of `rows`, shape `[total, heads * width]`, head beside head. CPU only.
+/// `activation(x + bias)`.
+pub(super) fn bias_activation(x: Tensor, bias: &[f32], activation: Activation) -> Result<Tensor> {
+    x.inplace_op1(&BiasActivation(bias, activation))?;
+    Ok(x)
+}
+
+/// `norm(x + bias + residual)`.
+pub(super) fn residual_norm(x: Tensor, bias: &[f32], residual: &Tensor, norm: &LayerNorm) -> Result<Tensor> {
+    x.inplace_op2(residual, &ResidualNorm(bias, norm.rows()))?;
+    Ok(x)
+}
+
+/// `softmax(scale * (x + shift))` over the last dimension; `shift` broadcasts to `x`.
+pub(super) fn softmax(x: Tensor, scale: f64, shift: Option<&Tensor>) -> Result<Tensor> {
+    let x = match shift {
+        Some(shift) => x.broadcast_add(shift)?,
+        None => x,
+    };
+    #[expect(clippy::cast_possible_truncation, reason = "a scale near 0.1")]
+    x.inplace_op1(&Softmax(scale as f32))?;
+    Ok(x)
+}
+
+/// Put `heads`, shape `[heads, len, width]`, into rows `row ..` of `rows`, shape `[total, heads * width]`, head beside head.
 pub(super) fn place_heads(rows: &Tensor, heads: &Tensor, row: usize) -> Result<()> {
     rows.inplace_op2(heads, &PlaceHeads(row))
 }

@@ -5,6 +5,7 @@
 
 use super::config::unsupported;
 use curate_core::Result;
+use curate_core::kernels::cuda::net;
 use serde_json::Value;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +39,17 @@ impl Pooling {
             [(_, name, None)] => Err(unsupported(&format!("the pooling mode '{name}'"))),
             [] => Err(unsupported(&format!("the pooling mode '{}'", named.unwrap_or("none")))),
             _ => Err(unsupported("a pooling of several modes side by side")),
+        }
+    }
+
+    /// The same for a device.
+    pub(super) const fn on_device(self) -> net::Pooling {
+        match self {
+            Self::Cls => net::Pooling::First,
+            Self::Last => net::Pooling::Last,
+            Self::Max => net::Pooling::Max,
+            Self::Mean => net::Pooling::Mean,
+            Self::MeanSqrt => net::Pooling::MeanSqrt,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::config::{Config, Family};
 use super::folder::Folder;
-use super::ops::{LayerNorm, Vector};
+use super::ops::{LayerNorm, vector};
 use candle_core::{DType, Device, Tensor};
 use curate_core::{Error, Result};
 use std::collections::HashMap;
@@ -11,7 +11,6 @@ use std::collections::HashMap;
 pub(super) struct Weights {
     tensors: HashMap<String, Tensor>,
     prefix: String,
-    device: Device,
 }
 
 /// Names of one layer's parts below `encoder.layer.N.` or its like.
@@ -64,7 +63,7 @@ impl LayerNames {
 
 impl Weights {
     /// Read `model.safetensors` or its shards below `transformer`, as f32.
-    pub(super) fn open(folder: &mut Folder, transformer: &str, device: &Device) -> Result<Self> {
+    pub(super) fn open(folder: &mut Folder, transformer: &str) -> Result<Self> {
         let mut tensors = HashMap::new();
         for name in files(folder, transformer)? {
             let bytes = folder.need(&name)?;
@@ -76,7 +75,7 @@ impl Weights {
         let prefix = tensors.keys().filter_map(|name| name.strip_suffix(mark)).min().map(ToOwned::to_owned);
         let missing = || folder.broken("model.safetensors", &format!("tensor '{mark}' is missing"));
         let prefix = prefix.ok_or_else(missing)?;
-        Ok(Self { tensors, prefix, device: device.clone() })
+        Ok(Self { tensors, prefix })
     }
 
     /// Tensor `name` on the host, checked against `shape`; 0 stands for any size.
@@ -95,12 +94,8 @@ impl Weights {
         tensor.to_dtype(DType::F32).map_err(|e| bad(e.to_string()))
     }
 
-    pub(super) fn on_device(&self, tensor: &Tensor) -> Result<Tensor> {
-        tensor.to_device(&self.device).and_then(|t| t.contiguous()).map_err(failed)
-    }
-
-    pub(super) fn vector(&self, name: &str, len: usize) -> Result<Vector> {
-        Vector::new(&self.on_device(&self.get(name, &[len])?)?).map_err(failed)
+    fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>> {
+        vector(&self.get(name, &[len])?).map_err(failed)
     }
 
     pub(super) fn norm(&self, name: &str, config: &Config) -> Result<LayerNorm> {

@@ -9,7 +9,7 @@
 mod init;
 
 use crate::backend::{Tick, check_finite, check_len};
-use crate::fixed::{Move, NONE, max_abs_bits, total};
+use crate::fixed::{NONE, max_abs_bits, total};
 use crate::{Backend, KernelError, Lloyd, MatRef, SegmentSums};
 
 /// Where the centroids start.
@@ -192,11 +192,10 @@ impl Fit<'_> {
             rows.assign(MatRef::new(&centroids, dim)?, &mut labels, self.tick)?;
             iterations += 1;
             let filled = self.fill_empty(&centroids, &mut labels)?;
-            let moves = moves(&held, &labels);
-            settled = moves.is_empty();
+            settled = held == labels;
             nearest = settled && !filled;
+            rows.shift(self.x, &held, &labels, &mut sums)?;
             held.copy_from_slice(&labels);
-            sums.apply(self.x, &moves);
             write_means(&sums, dim, &mut centroids);
             if self.params.tol > 0.0 {
                 let now = sums.explained();
@@ -243,12 +242,6 @@ impl Fit<'_> {
         }
         Ok(filled)
     }
-}
-
-/// Rows whose label changed.
-fn moves(held: &[u32], labels: &[u32]) -> Vec<Move> {
-    let changed = held.iter().zip(labels).enumerate().filter(|(_, (from, to))| from != to);
-    changed.map(|(row, (&from, &to))| Move { row: row as u32, from, to }).collect()
 }
 
 #[cfg(test)]

@@ -42,6 +42,11 @@ impl Gram {
         Self { n, lower: vec![0.0; n * n], single: 0.0 }
     }
 
+    /// Of products in f32 that were made elsewhere, the largest square `own`: good for [`Gram::error`] alone.
+    pub(super) fn rounded(own: f64) -> Self {
+        Self { n: 0, lower: Vec::new(), single: f64::from(f32::EPSILON) * own }
+    }
+
     /// What rounding in f32 may have done to an eigenvalue. Its errors are random: they move one that stands out far less than those
     /// that are no larger than themselves.
     pub(super) fn error(&self, value: f64) -> f64 {

@@ -14,7 +14,7 @@ mod product;
 mod sketch;
 
 use crate::{KernelError, MatRef};
-use gram::View;
+use gram::{Gram, View};
 pub use head::FrozenHead;
 pub use sketch::{HeadSketch, Side, Sketch};
 
@@ -46,6 +46,30 @@ pub fn nuclear_norm(x: MatRef<'_>) -> Result<f64, KernelError> {
     }
     check_finite(x, "nuclear_norm")?;
     careful(&view)
+}
+
+/// Rows up to which a device may find the eigenvalues.
+pub(crate) const FEW_ROWS: usize = gram::FEW_ROWS;
+/// Every so-manieth row makes the mean that a device splits off, of so many rows.
+pub(crate) const fn mean_step(rows: usize) -> usize {
+    rows.div_ceil(gram::MEAN_ROWS)
+}
+
+/// The norm of `x` from the eigenvalues of its Gram matrix as a device found them, products in f32 of rows less their mean, whose largest
+/// square is `own`; computed here where their rounding may have done too much.
+///
+/// # Errors
+/// As [`nuclear_norm`].
+pub(crate) fn from_values(x: MatRef<'_>, values: &[f64], own: f64) -> Result<f64, KernelError> {
+    let gram = Gram::rounded(own);
+    if own.is_finite()
+        && values.iter().all(|v| v.is_finite())
+        && let Some(norm) = certified(values, |value| gram.error(value))
+    {
+        return Ok(norm);
+    }
+    check_finite(x, "nuclear_norm")?;
+    careful(&View { data: x.data(), rows: x.rows(), depth: x.dim(), by_depth: false })
 }
 
 /// In double precision; the small singular values twice where that is not enough.

@@ -31,6 +31,12 @@ pub trait Costs: Sync {
     /// Row `i`, in double precision.
     fn row(&self, i: usize, out: &mut [f64]);
 
+    /// The clouds these costs are distances of, if they are.
+    #[doc(hidden)]
+    fn clouds(&self) -> Option<Clouds> {
+        None
+    }
+
     /// Some rows in single precision, one after another.
     fn tile(&self, rows: Range<usize>, out: &mut [f32]) {
         let mut wide = vec![0.0; self.cols()];
@@ -38,6 +44,31 @@ pub trait Costs: Sync {
             self.row(i, &mut wide);
             row.iter_mut().zip(&wide).for_each(|(to, from)| *to = *from as f32);
         }
+    }
+}
+
+/// Two clouds as a device wants them: rows first, columns second.
+#[doc(hidden)]
+#[derive(Clone, Debug)]
+pub struct Clouds {
+    /// Points as they are, and centred or of unit length.
+    pub(crate) raw: [Vec<f32>; 2],
+    pub(crate) ready: [Vec<f32>; 2],
+    /// Squared lengths of `ready`; one over the lengths of `raw`.
+    pub(crate) norms: [Vec<f32>; 2],
+    pub(crate) inverse: [Vec<f64>; 2],
+    pub(crate) dim: usize,
+    pub(crate) ground: Ground,
+}
+
+impl Clouds {
+    /// Every `step`-th row, and all columns.
+    pub(super) fn thinned(mut self, step: usize) -> Self {
+        let rows = |of: &[f32], dim: usize| of.chunks_exact(dim).step_by(step).flatten().copied().collect::<Vec<f32>>();
+        (self.raw[0], self.ready[0]) = (rows(&self.raw[0], self.dim), rows(&self.ready[0], self.dim));
+        self.norms[0] = rows(&self.norms[0], 1);
+        self.inverse[0] = self.inverse[0].iter().step_by(step).copied().collect();
+        self
     }
 }
 
@@ -193,6 +224,18 @@ impl Costs for Points<'_> {
                 out.iter_mut().zip(&self.y.inverse).for_each(|(c, s)| *c = (1.0 - *c * s * scale).max(0.0));
             }
         }
+    }
+
+    fn clouds(&self) -> Option<Clouds> {
+        let (x, y) = (&self.x, &self.y);
+        Some(Clouds {
+            raw: [x.raw.data().to_vec(), y.raw.data().to_vec()],
+            ready: [x.ready.clone(), y.ready.clone()],
+            norms: [x.norms.clone(), y.norms.clone()],
+            inverse: [x.inverse.clone(), y.inverse.clone()],
+            dim: x.raw.dim(),
+            ground: self.ground,
+        })
     }
 
     fn tile(&self, rows: Range<usize>, out: &mut [f32]) {

@@ -5,6 +5,7 @@
 
 mod entropic;
 mod exact;
+mod fused;
 mod ground;
 mod mass;
 mod pace;
@@ -18,6 +19,7 @@ mod tree;
 
 pub use entropic::{Entropic, Sinkhorn};
 pub use exact::{Exact, exact};
-pub use ground::{Costs, Dense, Ground, Points, each_row, narrow};
+pub(crate) use fused::{LogSums, Side, solve};
+pub use ground::{Clouds, Costs, Dense, Ground, Points, each_row, narrow};
 pub use simplex::{Basis, Simplex};
 pub use sinkhorn::sinkhorn;

@@ -59,10 +59,10 @@ pub fn sinkhorn(
 }
 
 /// Error at which a pilot stops, and sweeps after which it stops in any case: what its rows tell is not exact.
-const PILOT_ERROR: f64 = 1e-3;
-const PILOT_SWEEPS: usize = 200;
+pub(super) const PILOT_ERROR: f64 = 1e-3;
+pub(super) const PILOT_SWEEPS: usize = 200;
 
-fn check(costs: &dyn Costs, a: &[f64], b: &[f64], params: &Entropic) -> Result<(), KernelError> {
+pub(super) fn check(costs: &dyn Costs, a: &[f64], b: &[f64], params: &Entropic) -> Result<(), KernelError> {
     crate::backend::check_len("transport", "row weights", costs.rows(), a.len())?;
     crate::backend::check_len("transport", "column weights", costs.cols(), b.len())?;
     super::mass::Mass::new(a, b)?;

@@ -1,6 +1,6 @@
 //! Some rows of a cost matrix in place of all: enough to say where the potentials of columns begin.
 
-use super::Costs;
+use super::{Clouds, Costs};
 
 /// Rows that a pilot takes, at least; it pays where there are many times more.
 const PILOT_ROWS: usize = 8192;
@@ -33,5 +33,9 @@ impl Costs for Thinned<'_> {
 
     fn row(&self, i: usize, out: &mut [f64]) {
         self.costs.row(i * self.step, out);
+    }
+
+    fn clouds(&self) -> Option<Clouds> {
+        Some(self.costs.clouds()?.thinned(self.step))
     }
 }

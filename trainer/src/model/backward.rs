@@ -47,6 +47,9 @@ impl Model {
         grads: &mut Grads,
         ctx: &Ctx,
     ) -> Result<Losses> {
+        if let Some(losses) = self.accelerated_gradients(batch, scale, options, grads, ctx) {
+            return losses;
+        }
         self.learn(batch, (scale, None), options, grads, ctx)
     }
 

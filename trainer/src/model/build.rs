@@ -78,5 +78,6 @@ pub(super) fn build(config: Config, compact: bool, fill: impl Fill) -> Result<Mo
     let weight =
         if config.tie_word_embeddings { embed } else { builder.tensor("lm_head.weight", &table, Role::Matrix)? };
     let head = Linear { weight, bias: None, lora: None };
-    Ok(Model { config, params: builder.params, embed, layers, final_norm, head, arena: super::arena::Arena::default() })
+    let (arena, accelerator) = (super::arena::Arena::default(), super::accelerator::Accelerator::default());
+    Ok(Model { config, params: builder.params, embed, layers, final_norm, head, arena, accelerator })
 }

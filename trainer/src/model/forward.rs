@@ -88,7 +88,7 @@ fn wrong(batch: &Batch, sequence: usize, message: String) -> Error {
 }
 
 /// Refuse ids outside the vocabulary and segments that do not follow one another.
-fn check(batch: &Batch, vocabulary: usize) -> Result<()> {
+pub(super) fn check(batch: &Batch, vocabulary: usize) -> Result<()> {
     let mut end = 0;
     for (i, segment) in batch.segments.iter().enumerate() {
         if segment.start != end || segment.end < segment.start || segment.end > batch.tokens.len() {

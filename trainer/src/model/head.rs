@@ -29,15 +29,15 @@ pub(super) struct HeadRun<'a> {
 }
 
 /// Labels, where they stand, and the tokens before them, which predict them.
-struct Labelled {
-    at: Vec<usize>,
-    before: Vec<u32>,
-    labels: Vec<u32>,
+pub(super) struct Labelled {
+    pub(super) at: Vec<usize>,
+    pub(super) before: Vec<u32>,
+    pub(super) labels: Vec<u32>,
 }
 
 impl Labelled {
     /// The first token of a sequence has nothing before it, so that its label never counts.
-    fn of(batch: &Batch) -> Self {
+    pub(super) fn of(batch: &Batch) -> Self {
         let inside = batch.segments.iter().flat_map(|segment| segment.clone().skip(1));
         let at: Vec<usize> = inside.filter(|i| batch.labels[*i] != IGNORE).collect();
         let before = at.iter().map(|i| *i as u32 - 1).collect();
@@ -49,6 +49,23 @@ impl Labelled {
     fn ranges(&self, batch: &Batch) -> Vec<Range<usize>> {
         let place = |end: usize| self.at.partition_point(|at| *at < end);
         batch.segments.iter().map(|segment| place(segment.start)..place(segment.end)).collect()
+    }
+
+    /// What became of every sequence and token.
+    pub(super) fn losses(&self, batch: &Batch, found: &[TokenLoss]) -> Losses {
+        let tokens = batch.tokens.len();
+        let mut losses = Losses { token_nll: vec![0.0; tokens], token_hit: vec![false; tokens], ..Losses::default() };
+        for (at, loss) in self.at.iter().zip(found) {
+            losses.token_nll[*at] = loss.nll;
+            losses.token_hit[*at] = loss.hit;
+        }
+        let mut next = self.at.iter().peekable();
+        for segment in &batch.segments {
+            let count = std::iter::from_fn(|| next.next_if(|at| **at < segment.end)).count();
+            losses.labelled.push(count);
+            losses.nll.push(losses.token_nll[segment.clone()].iter().map(|nll| f64::from(*nll)).sum());
+        }
+        losses
     }
 }
 
@@ -92,7 +109,7 @@ impl HeadRun<'_> {
             self.blocks(&normed, (&labelled, &mut found), None, ctx)?;
         }
         model.arena.give([picked, normed, inverse]);
-        Ok((self.losses_of(&labelled, &found), gx))
+        Ok((labelled.losses(self.batch, &found), gx))
     }
 
     /// The head over all blocks; returns the gradient of its input if one is wanted.
@@ -149,22 +166,6 @@ impl HeadRun<'_> {
         model.arena.give([gpicked]);
         gx
     }
-
-    fn losses_of(&self, labelled: &Labelled, found: &[TokenLoss]) -> Losses {
-        let tokens = self.batch.tokens.len();
-        let mut losses = Losses { token_nll: vec![0.0; tokens], token_hit: vec![false; tokens], ..Losses::default() };
-        for (at, loss) in labelled.at.iter().zip(found) {
-            losses.token_nll[*at] = loss.nll;
-            losses.token_hit[*at] = loss.hit;
-        }
-        let mut next = labelled.at.iter().peekable();
-        for segment in &self.batch.segments {
-            let count = std::iter::from_fn(|| next.next_if(|at| **at < segment.end)).count();
-            losses.labelled.push(count);
-            losses.nll.push(losses.token_nll[segment.clone()].iter().map(|nll| f64::from(*nll)).sum());
-        }
-        losses
-    }
 }
 
 /// Blocks of about `rows` labels; for whoever looks at the gradients of sequences no sequence is cut, nor any pair.
@@ -198,6 +199,9 @@ impl Model {
     /// # Errors
     /// When a token id lies outside the vocabulary, or asked to stop.
     pub fn losses(&self, batch: &Batch, ctx: &Ctx) -> Result<Losses> {
+        if let Some(losses) = self.accelerated_losses(batch, ctx) {
+            return losses;
+        }
         let trace = self.stream(batch, ctx)?;
         let losses = self.trace_losses(batch, &trace, ctx);
         self.release(trace);
@@ -209,6 +213,9 @@ impl Model {
     /// # Errors
     /// As [`Model::losses`].
     pub fn hidden(&self, batch: &Batch, ctx: &Ctx) -> Result<Vec<f32>> {
+        if let Some(states) = self.accelerated_states(batch, ctx) {
+            return states.map(|(hidden, _)| hidden);
+        }
         let trace = self.stream(batch, ctx)?;
         let hidden = self.trace_hidden(&trace);
         self.release(trace);

@@ -40,6 +40,14 @@ impl Losses {
         }
     }
 
+    /// Those of the sequences behind.
+    pub(super) fn append(&mut self, more: Self) {
+        self.nll.extend(more.nll);
+        self.labelled.extend(more.labelled);
+        self.token_nll.extend(more.token_nll);
+        self.token_hit.extend(more.token_hit);
+    }
+
     /// Summed negative log-likelihood of all sequences.
     #[must_use]
     pub fn total(&self) -> f64 {

@@ -4,6 +4,7 @@
     clippy::cast_precision_loss       // reason: sizes of a model fit an f64
 )]
 
+mod accelerator;
 mod arena;
 mod backward;
 mod build;
@@ -28,6 +29,7 @@ pub use rope::{Rope, RopeKind};
 pub use trace::{Part, Trace};
 
 use crate::{ParamId, Params};
+use accelerator::Accelerator;
 use arena::Arena;
 
 /// A low-rank addition to a linear map: `y += scale (x A^T) B^T`.
@@ -119,6 +121,7 @@ pub struct Model {
     /// `lm_head`; with tied embeddings its weight is `embed`.
     pub head: Linear,
     arena: Arena,
+    accelerator: Accelerator,
 }
 
 impl Model {

@@ -5,7 +5,7 @@
 
 use super::{SftLearner, Trainable};
 use crate::lora::is_adapter;
-use crate::model::{Losses, Trace};
+use crate::model::{Losses, Model, Trace};
 use crate::optim::sum_of_squares;
 use crate::signals::{Row, Tap, Wanted, of_hidden};
 use crate::{Batch, Grads, Params, Sequence};
@@ -81,8 +81,11 @@ impl<M: Trainable> SftLearner<M> {
 
     fn look_inside(&mut self, group: &[Sequence], batch: &Batch, want: &Wanted, ctx: &Ctx) -> Result<(Losses, Extra)> {
         let Some(model) = self.model.transformer() else { return Ok((Losses::default(), Extra::default())) };
-        let share = self.signals.share_bytes > 0;
         let back = want.pairs() || want.has("grad_norm");
+        if model.is_accelerated() && !back && !want.has("grad_norm_last") {
+            return self.look_from_above(model, batch, want, ctx);
+        }
+        let share = self.signals.share_bytes > 0 && !model.is_accelerated();
         let trace = if back || share { model.trace(batch, self.options(), ctx)? } else { model.stream(batch, ctx)? };
         let (mut extra, mut losses) = (Extra::default(), None);
         if want.hidden() {
@@ -106,8 +109,20 @@ impl<M: Trainable> SftLearner<M> {
             None if want.losses() => model.trace_losses(batch, &trace, ctx)?,
             None => Losses::unasked(batch),
         };
-        self.shelf.put(model, group, (batch.clone(), trace), self.signals.share_bytes);
+        self.shelf.put(model, group, (batch.clone(), trace), if share { self.signals.share_bytes } else { 0 });
         Ok((losses, extra))
+    }
+
+    /// The same for what needs no more than losses and last hidden states, on the model's device.
+    fn look_from_above(&self, model: &Model, batch: &Batch, want: &Wanted, ctx: &Ctx) -> Result<(Losses, Extra)> {
+        if !want.hidden() {
+            let losses = if want.losses() { model.losses(batch, ctx)? } else { Losses::unasked(batch) };
+            return Ok((losses, Extra::default()));
+        }
+        let (hidden, losses) = model.states(batch, ctx)?;
+        let states = (hidden.as_slice(), model.config.hidden_size);
+        let hidden = of_hidden(&self.heads, states, batch, self.signals.token_scope)?;
+        Ok((losses, Extra { hidden, ..Extra::default() }))
     }
 
     /// Whether ghost products see all that is trained.

@@ -5,6 +5,7 @@ use super::learning::bits;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
 use arrow::datatypes::Float32Type;
 use curate_core::kernels::MatRef;
+use curate_core::kernels::cuda::net::Precision;
 use curate_core::kernels::nuclear::{Side, Sketch, nuclear_norm};
 use curate_core::{Column, Ctx, Embedder, Learner, Pool};
 use curate_trainer::data::{LossOn, SequenceOptions, sequences, trained_column};
@@ -121,6 +122,39 @@ fn norms_and_sketches_are_those_of_the_logits_also_when_the_head_moves() {
             check_logits(&mut learner, scope);
             learner.step(&texts(&[1, 2]), &[], &Ctx::new(0)).unwrap();
             check_logits(&mut learner, scope);
+        }
+    }
+}
+
+/// The same signals and steps where passes run on a device, whatever of them falls back to the CPU.
+#[test]
+fn a_device_says_and_learns_the_same() {
+    let Some(device) = crate::model::device::device() else { return };
+    let names = ["loss", "accuracy", "logprob_p05", "nuclear_norm", "grad_norm", "grad_norm_last", "ghost"];
+    for wanted in [&names[..1], &names[..4], &names[..], &["sketch"]] {
+        let run = |on_device: bool| {
+            let mut model = model();
+            if on_device {
+                model.set_accelerators(vec![device.clone()], Precision::F32);
+            }
+            let learner = SftLearner::new(model, tokenizer(), config(lora()), 50, &Ctx::new(0)).unwrap();
+            let (mut learner, ctx) = (learner.with_sketch(sketch()), Ctx::new(0));
+            let step = learner.step(&texts(&[1, 2, 3]), &[], &ctx).unwrap();
+            let probe = learner.probe(&texts(&[0, 1, 2, 3]), &signals(wanted), &ctx).unwrap();
+            let last = learner.step(&texts(&[1, 2]), &signals(&["loss"]), &ctx).unwrap();
+            assert_eq!((step.step, last.step), (1, 2));
+            let mut all: Vec<Vec<f32>> = vec![column(&last.signals, 0).into_iter().map(Option::unwrap).collect()];
+            for (at, name) in wanted.iter().enumerate() {
+                all.push(match *name {
+                    "sketch" | "ghost" => list(&probe, at).concat(),
+                    _ => column(&probe, at).into_iter().map(Option::unwrap).collect(),
+                });
+            }
+            all
+        };
+        for (found, expected) in run(true).iter().zip(&run(false)) {
+            let top = expected.iter().fold(1e-6f32, |top, v| top.max(v.abs()));
+            assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() <= 2e-4 * top), "{found:?} {expected:?}");
         }
     }
 }
