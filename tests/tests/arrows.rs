@@ -28,7 +28,6 @@ const IN_TESTS: &[&str] = &["curate-datasets"];
 /// Heavy crates and the rooms that alone may use them.
 const HOMES: &[(&str, &[&str])] = &[
     ("candle-core", &["curate-embed"]),
-    ("candle-nn", &["curate-embed"]),
     ("tokenizers", &["curate-embed", "curate-trainer"]),
     ("ureq", &["curate-api", "curate-embed"]),
     ("cudarc", &["curate-kernels"]),
