@@ -25,6 +25,10 @@ build:
 build-dist:
     cargo build --profile dist
 
+# The binary with its GPU programs compiled ahead (needs Python's pip, no GPU and no nvcc): target/cuda/curate
+build-cuda profile="dist":
+    kernels/build-cuda.sh {{profile}}
+
 # The generated reference of methods
 docs:
     mkdir -p docs

@@ -279,8 +279,8 @@ impl<'a> Subject<'a> {
         patient.checks = checks::kernels(self)?;
         shown.finish();
         let shown = step("check models");
-        patient.checks.extend(language::checks(self)?);
-        patient.checks.extend(encoder::checks(self)?);
+        patient.checks.extend(self.checks_of("language model", language::checks(self))?);
+        patient.checks.extend(self.checks_of("encoder", encoder::checks(self))?);
         shown.finish();
         let shown = step("measure limits");
         let (roofs, failed) = figures::roofs(self)?;
@@ -291,14 +291,24 @@ impl<'a> Subject<'a> {
         patient.figures.extend(figures::kernels(self)?);
         shown.finish();
         let shown = step("measure models");
-        patient.figures.extend(language::figures(self)?);
-        patient.figures.extend(encoder::figures(self)?);
+        patient.figures.extend(self.figures_of("language model", language::figures(self))?);
+        patient.figures.extend(self.figures_of("encoder", encoder::figures(self))?);
         shown.finish();
         for figure in &mut patient.figures {
             let roof = patient.roofs.iter().find(|roof| roof.unit == figure.unit);
             figure.of_roof = figure.rate.zip(roof).map(|(rate, roof)| rate / roof.rate);
         }
         Ok(patient)
+    }
+
+    /// Checks, or one that says why none could be made.
+    fn checks_of(&self, what: &str, made: Result<Vec<Check>>) -> Result<Vec<Check>> {
+        made.or_else(|why| Ok(vec![self.check(what, 0.0, || Err(why))?]))
+    }
+
+    /// The same for workloads.
+    fn figures_of(&self, what: &str, made: Result<Vec<Figure>>) -> Result<Vec<Figure>> {
+        made.or_else(|why| Ok(vec![self.figure(what, String::new(), |_| Err(why))?]))
     }
 
     /// One check: error and bound. What fails is said in the check; a wish to stop ends all.

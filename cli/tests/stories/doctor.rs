@@ -56,7 +56,7 @@ fn every_command_refuses_a_device_it_cannot_have() {
         &["embed", &input, "-o", &out],
         &["cluster", &input, "-o", &out],
         &["score", &input, "--score", "perplexity", "-o", &out],
-        &["train", &input, "--budget", "5%", "--model", "builtin", "--out", &model],
+        &["train", &input, "--budget", "5%", "--model", "builtin", "-o", &model],
     ];
     let mut wrong = Vec::new();
     for (command, device) in commands.iter().flat_map(|c| ["cuda", "cuda:4095", "cuda:all", "abacus"].map(|d| (c, d))) {
