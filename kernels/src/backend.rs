@@ -6,7 +6,7 @@
 use rayon::prelude::*;
 
 use crate::chance::{Beta, Chance};
-use crate::nuclear::nuclear_norm;
+use crate::nuclear::{FrozenHead, nuclear_norm};
 use crate::transport::{Costs, Entropic, Sinkhorn, sinkhorn};
 use crate::{Isa, KernelError, MatRef, SegmentSums, exact};
 
@@ -149,6 +149,15 @@ pub trait Backend: Send + Sync {
     /// Those of [`crate::nuclear::nuclear_norm`]; the row is counted within its matrix.
     fn nuclear_norms(&self, matrices: &[MatRef<'_>]) -> Result<Vec<f64>, KernelError> {
         matrices.iter().map(|x| nuclear_norm(*x)).collect()
+    }
+
+    /// Nuclear norm of the logits that a head makes of each text's hidden states, see [`FrozenHead::nuclear_norm`].
+    ///
+    /// # Errors
+    /// Those of [`FrozenHead::nuclear_norm`] for the first such text; the row is counted within it.
+    fn head_norms(&self, head: &FrozenHead, hidden: &[MatRef<'_>]) -> Result<Vec<f64>, KernelError> {
+        let norms: Vec<_> = hidden.par_iter().map(|x| head.nuclear_norm(*x)).collect();
+        norms.into_iter().collect()
     }
 
     /// The entropic plan, see [`crate::transport::sinkhorn`].

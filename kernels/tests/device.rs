@@ -1,10 +1,11 @@
 //! What a device computes in its own way, against references in double precision.
 
+use curate_kernels::nuclear::FrozenHead;
 use curate_kernels::transport::{Costs, Dense, Entropic, Ground, Points, sinkhorn};
 use curate_kernels::{MatRef, Metric};
 use serde_json::Value;
 
-use crate::nuclear::{check, hidden, reference, wide};
+use crate::nuclear::{check, hidden, logits, reference, wide};
 use crate::transport::{all_close, cases, close, costs, floats, ground, narrow, points, uniform};
 use crate::{Draw, devices, view, wide_dot};
 
@@ -31,6 +32,34 @@ fn nuclear_norms_of_many_shapes_at_once() {
         assert!(matches!(error, curate_kernels::KernelError::NotFinite { row: 1, .. }), "{error}");
         let zero = [0.0; 12];
         assert_eq!(device.nuclear_norms(&[view(&zero, 4), view(&zero[..0], 4)]).unwrap(), [0.0, 0.0]);
+    }
+}
+
+#[test]
+fn norms_behind_a_head_are_those_of_its_logits() {
+    let mut draw = Draw(8);
+    for (words, dim) in [(50, 24), (9, 40), (300, 70)] {
+        let weights = hidden(&mut draw, (words, dim), 0.0, |_| 1.0);
+        let head = FrozenHead::new(view(&weights, dim), &|_| true).unwrap();
+        let texts: Vec<Vec<f32>> = [3, 1, 31, 32, 33, 70, 3, 0]
+            .map(|tokens| hidden(&mut draw, (tokens, dim), 5.0, |t| 0.9f32.powf(t as f32)))
+            .into();
+        let states: Vec<MatRef<'_>> = texts.iter().map(|text| view(text, dim)).collect();
+        for device in devices().into_iter().chain([curate_kernels::cpu()]) {
+            let norms = device.head_norms(&head, &states).unwrap();
+            for (text, norm) in texts.iter().zip(&norms) {
+                let wanted = reference(logits(text, &weights, dim), words);
+                check(*norm, wanted, 1e-6, &format!("{} {words} x {dim}, {}", device.name(), text.len() / dim));
+            }
+            let alone: Vec<f64> = states.iter().map(|x| device.head_norms(&head, &[*x]).unwrap()[0]).collect();
+            assert_eq!(alone, norms, "{}: company changes nothing", device.name());
+            let mut bad = texts[2].clone();
+            bad[dim + 1] = f32::INFINITY;
+            let error = device.head_norms(&head, &[states[0], view(&bad, dim)]).unwrap_err();
+            assert!(matches!(error, curate_kernels::KernelError::NotFinite { row: 1, .. }), "{error}");
+            let error = device.head_norms(&head, &[view(&texts[0][..6], 2)]).unwrap_err();
+            assert!(matches!(error, curate_kernels::KernelError::Shape { .. }), "{error}");
+        }
     }
 }
 

@@ -58,7 +58,7 @@ pub(crate) fn hidden(
 }
 
 /// `H W^T` in double precision.
-fn logits(hidden: &[f32], head: &[f32], dim: usize) -> Vec<f64> {
+pub(crate) fn logits(hidden: &[f32], head: &[f32], dim: usize) -> Vec<f64> {
     let (hidden, head) = (wide(hidden), wide(head));
     hidden.chunks_exact(dim).flat_map(|h| head.chunks_exact(dim).map(|w| dot(h, w)).collect::<Vec<_>>()).collect()
 }

@@ -48,8 +48,7 @@ pub(super) fn kernels(s: &Subject<'_>) -> Result<Vec<Check>> {
     all.push(s.check("sums of segments: mean", 2e-7, || means(s, x, k))?);
     all.push(s.check("nuclear norm of a matrix made from its singular values", 2e-6, || nuclear(s))?);
     all.push(s.check("transport cost", 1e-6, || transport(s, x, c))?);
-    let terms = x.rows() as f64 * (d as f64 + 4.0) * ROUNDING * 4.0 * d as f64;
-    all.push(s.check("gains of coverage (absolute)", terms, || gains(s, x, c))?);
+    all.push(s.check("gains of coverage, of the terms' sum", relative, || gains(s, x, c))?);
     all.push(s.check("Beta draws: standard errors of the mean", 5.0, || betas(s))?);
     Ok(all)
 }
@@ -204,7 +203,12 @@ fn gains(s: &Subject<'_>, x: MatRef<'_>, c: MatRef<'_>) -> Result<f64> {
     let found = s.backend.coverage_gains(x, c, &best)?;
     let error = |(j, found): (usize, &f64)| {
         let term = |(i, best): (usize, &f32)| (dot(x.row(i), c.row(j)) - f64::from(*best)).max(0.0);
-        (found - best.iter().enumerate().map(term).sum::<f64>()).abs()
+        let size = |(i, best): (usize, &f32)| {
+            let products = x.row(i).iter().zip(c.row(j)).map(|(a, b)| (f64::from(*a) * f64::from(*b)).abs());
+            products.sum::<f64>() + f64::from(*best)
+        };
+        let [wanted, sizes] = [best.iter().enumerate().map(term).sum::<f64>(), best.iter().enumerate().map(size).sum()];
+        (found - wanted).abs() / sizes
     };
     Ok(worst(found.iter().enumerate().map(error)))
 }

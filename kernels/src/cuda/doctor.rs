@@ -11,7 +11,7 @@ use super::transport::Sums;
 use super::{Cuda, narrow};
 use crate::hash::{mix, unit};
 use crate::kmeans::{KMeansParams, fit};
-use crate::nuclear::nuclear_norm;
+use crate::nuclear::{FrozenHead, nuclear_norm};
 use crate::transport::{Entropic, Ground, LogSums, Points, Side, sinkhorn};
 use crate::{Backend, Cpu, KernelError, MatRef, Metric, SegmentSums};
 
@@ -123,6 +123,11 @@ impl Cuda {
         let norms = [nuclear_norm(views[0])?, nuclear_norm(views[1])?];
         let found = self.nuclear_norms(&views)?;
         add("nuclear norm: relative", largest(found.into_iter().zip(norms), norms[0]), 1e-6);
+        let head = FrozenHead::new(c, &|_| true)?;
+        let texts = [x.slice(0..45), x.slice(45..50)];
+        let norms = [head.nuclear_norm(texts[0])?, head.nuclear_norm(texts[1])?];
+        let found = self.head_norms(&head, &texts)?;
+        add("nuclear norm behind a head: relative", largest(found.into_iter().zip(norms), norms[0]), 1e-6);
 
         let (y, weights) = (MatRef::new(&c.data()[..60 * dim], dim)?, [vec![1.0 / 90.0; 90], vec![1.0 / 60.0; 60]]);
         let costs = Points::new(x.slice(0..90), y, Ground::SqEuclidean)?;
@@ -267,7 +272,7 @@ mod tests {
         let Some(device) = emulated_for_tests() else { return };
         let cuda = Cuda::on(device);
         let checks = cuda.checks().unwrap();
-        assert_eq!(checks.len(), 9);
+        assert_eq!(checks.len(), 10);
         for check in &checks {
             assert!(check.passes(), "{check:?}");
         }

@@ -33,6 +33,7 @@ use rows::{Held, ROWS_PER_WARP, Rows, THREADS, block_rows, narrow, threads, warp
 pub use time::Mark;
 
 use crate::backend::{Tick, check_assign, check_betas, check_coverage, check_len, check_own, check_top_k};
+use crate::nuclear::FrozenHead;
 use crate::transport::{Costs, Entropic, Sinkhorn};
 use crate::{Backend, KernelError, Lloyd, MatRef, Metric, Neighbours, SegmentSums};
 
@@ -181,6 +182,10 @@ impl Backend for Cuda {
 
     fn nuclear_norms(&self, matrices: &[MatRef<'_>]) -> Result<Vec<f64>, KernelError> {
         self.norms_of_all(matrices)
+    }
+
+    fn head_norms(&self, head: &FrozenHead, hidden: &[MatRef<'_>]) -> Result<Vec<f64>, KernelError> {
+        self.norms_of_head(head, hidden)
     }
 
     fn sinkhorn(

@@ -4,6 +4,18 @@
 
 #define BLOCK 256     // depth summed in f32
 
+// sums += the outer products of 4 numbers of `left` from `down` on with 4 of `right` from `across` on, over a slab of the depth.
+__device__ __forceinline__ void add_outer(const double left[DEPTH][SIDE + 4], const double right[DEPTH][SIDE + 4], u32 down, u32 across, double sums[4][4]) {
+#pragma unroll 8
+    for (u32 t = 0; t < DEPTH; t++) {
+        Four<double> a = *reinterpret_cast<const Four<double>*>(&left[t][down]), b = *reinterpret_cast<const Four<double>*>(&right[t][across]);
+#pragma unroll
+        for (int r = 0; r < 4; r++)
+#pragma unroll
+            for (int c = 0; c < 4; c++) sums[r][c] = fma(a.v[r], b.v[c], sums[r][c]);
+    }
+}
+
 // mean[matrix, t] of every `apart`-th row.
 extern "C" __global__ void gram_mean(const float* x, u32 n, u32 depth, u32 apart, float* mean) {
     u32 t = blockIdx.x * blockDim.x + threadIdx.x, rows = 0;
@@ -178,4 +190,58 @@ extern "C" __global__ void tridiagonal_values(const double* diagonal, const doub
         }
         values[(u64)blockIdx.x * n + at] = 0.5 * (low + high);
     }
+}
+
+// images[row, column] = x[row] . root[column of it], x [rows, depth] and root [depth, columns]: what a head makes of hidden states.
+extern "C" __global__ void __launch_bounds__(256) head_images(const float* x, const double* root, u64 rows, u32 depth, u32 columns, double* images) {
+    __shared__ __align__(32) double left[DEPTH][SIDE + 4];
+    __shared__ __align__(32) double right[DEPTH][SIDE + 4];
+    u64 first = (u64)blockIdx.x * SIDE;
+    u32 begin = blockIdx.y * SIDE, down = threadIdx.x / 16 * 4, across = threadIdx.x % 16 * 4;
+    double sums[4][4] = {};
+    for (u32 at = 0; at < depth; at += DEPTH) {
+        __syncthreads();
+        load_turned(left, x, first, rows, depth, at);
+        for (u32 e = threadIdx.x; e < SIDE * DEPTH; e += 256) {
+            u32 t = e / SIDE, column = e % SIDE;
+            right[t][column] = at + t < depth && begin + column < columns ? root[(u64)(at + t) * columns + begin + column] : 0.0;
+        }
+        __syncthreads();
+        add_outer(left, right, down, across, sums);
+    }
+#pragma unroll
+    for (int r = 0; r < 4; r++)
+#pragma unroll
+        for (int c = 0; c < 4; c++)
+            if (first + down + r < rows && begin + across + c < columns) images[(first + down + r) * columns + begin + across + c] = sums[r][c];
+}
+
+// gram[matrix, i, j], both halves, of matrices of n rows of `depth` numbers: number t of row i of a matrix at i * along + t * step.
+extern "C" __global__ void __launch_bounds__(256) gram_wide(const double* y, u32 n, u32 depth, u64 along, u64 step, double* gram) {
+    __shared__ __align__(32) double left[DEPTH][SIDE + 4];
+    __shared__ __align__(32) double right[DEPTH][SIDE + 4];
+    u32 tile = blockIdx.x, i0 = 0;
+    while (tile > i0) tile -= ++i0;
+    u32 j0 = tile, down = threadIdx.x / 16 * 4, across = threadIdx.x % 16 * 4;
+    const double* rows = y + (u64)blockIdx.y * n * depth;
+    double sums[4][4] = {};
+    for (u32 at = 0; at < depth; at += DEPTH) {
+        __syncthreads();
+        for (u32 e = threadIdx.x; e < SIDE * DEPTH; e += 256) {
+            // Neighbouring threads read neighbouring numbers, whichever way the matrix lies.
+            u32 row = step == 1 ? e / DEPTH : e % SIDE, t = step == 1 ? e % DEPTH : e / SIDE, i = i0 * SIDE + row, j = j0 * SIDE + row;
+            left[t][row] = i < n && at + t < depth ? rows[i * along + (at + t) * step] : 0.0;
+            right[t][row] = j < n && at + t < depth ? rows[j * along + (at + t) * step] : 0.0;
+        }
+        __syncthreads();
+        add_outer(left, right, down, across, sums);
+    }
+    double* out = gram + (u64)blockIdx.y * n * n;
+#pragma unroll
+    for (int r = 0; r < 4; r++)
+#pragma unroll
+        for (int c = 0; c < 4; c++) {
+            u32 i = i0 * SIDE + down + r, j = j0 * SIDE + across + c;
+            if (i < n && j <= i) out[(u64)i * n + j] = sums[r][c], out[(u64)j * n + i] = sums[r][c];
+        }
 }

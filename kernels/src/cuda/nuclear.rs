@@ -1,4 +1,4 @@
-//! Nuclear norms of many matrices at once, the host's half of `nuclear.cu`.
+//! Nuclear norms of many matrices at once, given or behind a head, the host's half of `nuclear.cu`.
 //!
 //! Matrices of one shape go together, as many as the memory takes. Their Gram matrices and eigenvalues come from the device; whether
 //! rounding can have changed a norm by more than 2e-7 of it is judged as on the processor, which computes the few such norms again. How a
@@ -6,8 +6,9 @@
 
 use super::buffer::{Arg, Buffer};
 use super::{Cuda, THREADS, narrow, warps};
-use crate::nuclear::{FEW_ROWS, from_values, mean_step, nuclear_norm};
+use crate::nuclear::{FEW_ROWS, FrozenHead, certified, from_values, mean_step, nuclear_norm};
 use crate::{KernelError, MatRef};
+use std::collections::BTreeMap;
 
 /// Rows and columns of a tile (`SIDE` in the source).
 const SIDE: usize = 64;
@@ -17,6 +18,8 @@ const BLOCK: usize = 256;
 const PARTS: usize = 16;
 /// Bytes of matrices and their sums that are on the device at once.
 const AT_ONCE: u64 = 1 << 30;
+/// Rows that a text behind a head is filled up to a multiple of.
+const STEP: usize = 32;
 /// Threads that reduce a matrix.
 const REDUCERS: u32 = 512;
 
@@ -79,8 +82,7 @@ impl Cuda {
         let device = &self.device;
         let (mean, along) = (device.alloc::<f32>(count * depth)?, device.alloc::<f64>(count * (n + 1))?);
         let (sums, gram) = (device.alloc::<f64>(count * parts * n * n)?, device.alloc::<f64>(count * n * n)?);
-        let [own, diagonal] = [device.alloc::<f64>(count * n)?, device.alloc(count * n)?];
-        let [off, values] = [device.alloc::<f64>(count * n)?, device.alloc(count * n)?];
+        let own = device.alloc::<f64>(count * n)?;
         let (rows, wide, many) = (Arg::U32(n as u32), Arg::U32(narrow(depth)?), count as u32);
 
         let args = [x.arg(), rows, wide, Arg::U32(mean_step(n) as u32), mean.arg()];
@@ -92,11 +94,93 @@ impl Cuda {
         device.launch("gram_centred", ((side * (side + 1) / 2) as u32, parts as u32, many), THREADS, 0, &args)?;
         let args = [sums.arg(), rows, Arg::U32(parts as u32), along.arg(), gram.arg(), own.arg()];
         device.launch("gram_whole", ((n * n).div_ceil(THREADS as usize) as u32, many, 1), THREADS, 0, &args)?;
+        Ok((self.eigenvalues_of(&gram, count, n)?, own))
+    }
+
+    /// Queue the eigenvalues of `count` symmetric matrices, `[n, n]` each, which are used up: ascending.
+    fn eigenvalues_of(&self, gram: &Buffer<f64>, count: usize, n: usize) -> Result<Buffer<f64>, KernelError> {
+        let (device, rows, many) = (&self.device, Arg::U32(n as u32), count as u32);
+        let [diagonal, off] = [device.alloc::<f64>(count * n)?, device.alloc(count * n)?];
+        let values = device.alloc::<f64>(count * n)?;
         let args = [gram.arg(), rows, diagonal.arg(), off.arg()];
         device.launch("tridiagonal", (many, 1, 1), REDUCERS, (8 * (2 * n + 33)) as u32, &args)?;
         let args = [diagonal.arg(), off.arg(), rows, values.arg()];
         device.launch("tridiagonal_values", (many, 1, 1), THREADS, (16 * n) as u32, &args)?;
-        Ok((values, own))
+        Ok(values)
+    }
+
+    /// As [`crate::Backend::head_norms`]: images in the root of the head's Gram matrix, their Gram matrices and eigenvalues, all in f64.
+    /// Texts are filled up with rows of zeros to a multiple of [`STEP`] rows and go with those that then are as long.
+    pub(super) fn norms_of_head(&self, head: &FrozenHead, hidden: &[MatRef<'_>]) -> Result<Vec<f64>, KernelError> {
+        let (dim, rank) = (head.dim(), head.rank());
+        let mut norms = vec![0.0; hidden.len()];
+        let mut lengths: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (at, x) in hidden.iter().enumerate() {
+            head.check(*x)?;
+            let length = x.rows().next_multiple_of(STEP);
+            if length.min(rank) > FEW_ROWS {
+                norms[at] = head.nuclear_norm(*x)?;
+            } else if length.min(rank) > 0 {
+                lengths.entry(length).or_default().push(at);
+            }
+        }
+        if lengths.is_empty() {
+            return Ok(norms);
+        }
+        let root = match self.device.upload(head.root()) {
+            Err(KernelError::OutOfMemory { .. }) => return hidden.iter().map(|x| head.nuclear_norm(*x)).collect(),
+            root => root?,
+        };
+        for (length, all) in lengths {
+            let bytes = (4 * dim + 8 * rank) * length + 8 * length.min(rank).pow(2);
+            let together = (AT_ONCE.min(self.device.info().free / 4) as usize / bytes).clamp(1, 4096);
+            for some in all.chunks(together) {
+                let values = self.head_values((&root, dim, rank), length, some, hidden);
+                for (nth, &at) in some.iter().enumerate() {
+                    let alone = || head.nuclear_norm(hidden[at]);
+                    norms[at] = match &values {
+                        // Zeros that filled up made eigenvalues of zero, which are the least.
+                        Ok(values) => {
+                            let (n, real) = (length.min(rank), hidden[at].rows().min(rank));
+                            certified(&values[(nth + 1) * n - real..(nth + 1) * n], |_| 0.0).map_or_else(alone, Ok)?
+                        }
+                        Err(KernelError::OutOfMemory { .. }) => alone()?,
+                        Err(_) => return values.map(|_| norms),
+                    };
+                }
+            }
+        }
+        Ok(norms)
+    }
+
+    /// Eigenvalues for the texts at `some`, of `length` rows each.
+    fn head_values(
+        &self,
+        (root, dim, rank): (&Buffer<f64>, usize, usize),
+        length: usize,
+        some: &[usize],
+        hidden: &[MatRef<'_>],
+    ) -> Result<Vec<f64>, KernelError> {
+        let (device, count) = (&self.device, some.len());
+        let mut rows = vec![0f32; count * length * dim];
+        for (to, &at) in rows.chunks_exact_mut(length * dim).zip(some) {
+            to[..hidden[at].data().len()].copy_from_slice(hidden[at].data());
+        }
+        let (x, images) = (device.upload(&rows)?, device.alloc::<f64>(count * length * rank)?);
+        let tiles = |n: usize| n.div_ceil(SIDE) as u32;
+        let (wide, columns) = (Arg::U32(narrow(dim)?), Arg::U32(narrow(rank)?));
+        let args = [x.arg(), root.arg(), Arg::U64((count * length) as u64), wide, columns, images.arg()];
+        device.launch("head_images", (tiles(count * length), tiles(rank), 1), THREADS, 0, &args)?;
+        let by_rows = length <= rank;
+        let (n, depth) = if by_rows { (length, rank) } else { (rank, length) };
+        let (along, step) = if by_rows { (rank as u64, 1) } else { (1, rank as u64) };
+        let gram = device.alloc::<f64>(count * n * n)?;
+        let args =
+            [images.arg(), Arg::U32(n as u32), Arg::U32(narrow(depth)?), Arg::U64(along), Arg::U64(step), gram.arg()];
+        device.launch("gram_wide", (tiles(n) * (tiles(n) + 1) / 2, count as u32, 1), THREADS, 0, &args)?;
+        let mut values = vec![0.0; count * n];
+        device.download(&self.eigenvalues_of(&gram, count, n)?, &mut values)?;
+        Ok(values)
     }
 }
 

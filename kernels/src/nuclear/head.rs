@@ -61,8 +61,7 @@ impl FrozenHead {
     /// # Errors
     /// [`KernelError::Shape`] for another width; [`KernelError::NotFinite`] with the first such row.
     pub fn nuclear_norm(&self, hidden: MatRef<'_>) -> Result<f64, KernelError> {
-        check_len("nuclear_norm", "columns", self.dim, hidden.dim())?;
-        check_finite(hidden, "nuclear_norm")?;
+        self.check(hidden)?;
         let (tokens, rank) = (hidden.rows(), self.rank());
         if tokens.min(rank) == 0 {
             return Ok(0.0);
@@ -71,6 +70,17 @@ impl FrozenHead {
             return Ok(norm);
         }
         careful(&oriented(&product::times(hidden, &self.root, rank), tokens, rank))
+    }
+
+    /// Whether these hidden states can be taken.
+    pub(crate) fn check(&self, hidden: MatRef<'_>) -> Result<(), KernelError> {
+        check_len("nuclear_norm", "columns", self.dim, hidden.dim())?;
+        check_finite(hidden, "nuclear_norm")
+    }
+
+    /// `R^T`, `[dim, rank]`.
+    pub(crate) fn root(&self) -> &[f64] {
+        &self.root
     }
 
     /// Products in f32 of the hidden states less one near their mean, whose own image is put back: its rounding is of rank one.

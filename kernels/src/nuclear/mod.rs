@@ -91,7 +91,7 @@ fn careful<T: Copy + Into<f64> + Sync>(view: &View<'_, T>) -> Result<f64, Kernel
 }
 
 /// The norm, if rounding is not likely to have changed it by more than [`GOOD`]; `error` is what rounding in f32 may have done to an eigenvalue.
-fn certified(values: &[f64], error: impl Fn(f64) -> f64) -> Option<f64> {
+pub(crate) fn certified(values: &[f64], error: impl Fn(f64) -> f64) -> Option<f64> {
     let largest = values.iter().copied().fold(0.0, f64::max);
     let double = 8.0 * f64::EPSILON * largest;
     let (mut norm, mut doubt) = (0.0, 0.0);

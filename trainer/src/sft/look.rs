@@ -91,7 +91,7 @@ impl<M: Trainable> SftLearner<M> {
         if want.hidden() {
             let hidden = model.trace_hidden(&trace);
             let states = (hidden.as_slice(), model.config.hidden_size);
-            extra.hidden = of_hidden(&self.heads, states, batch, self.signals.token_scope)?;
+            extra.hidden = of_hidden(&self.heads, states, batch, self.signals.token_scope, ctx)?;
         }
         if want.has("grad_norm_last") {
             let mut grads = Grads::tapped(Tap::of_head(group.len()));
@@ -121,7 +121,7 @@ impl<M: Trainable> SftLearner<M> {
         }
         let (hidden, losses) = model.states(batch, ctx)?;
         let states = (hidden.as_slice(), model.config.hidden_size);
-        let hidden = of_hidden(&self.heads, states, batch, self.signals.token_scope)?;
+        let hidden = of_hidden(&self.heads, states, batch, self.signals.token_scope, ctx)?;
         Ok((losses, Extra { hidden, ..Extra::default() }))
     }
 

@@ -63,17 +63,24 @@ pub(crate) fn of_hidden(
     (hidden, width): (&[f32], usize),
     batch: &Batch,
     scope: TokenScope,
+    ctx: &Ctx,
 ) -> Result<Vec<(f64, Vec<f32>)>> {
-    let one = |at: usize| {
+    let gathered = |at: usize| -> Vec<f32> {
         let tokens = rows(batch, at, scope);
-        let states: Vec<f32> = tokens.iter().flat_map(|t| &hidden[t * width..(t + 1) * width]).copied().collect();
-        let states = MatRef::new(&states, width).map_err(Error::from)?;
-        let wrong = |error| not_finite(error, batch.rows[at]);
-        let norm = heads.norm.as_ref().map_or(Ok(0.0), |head| head.nuclear_norm(states)).map_err(wrong)?;
-        let sketch = heads.sketch.as_ref().map_or_else(|| Ok(Vec::new()), |head| head.of(states)).map_err(wrong)?;
-        Ok((norm, sketch))
+        tokens.iter().flat_map(|t| &hidden[t * width..(t + 1) * width]).copied().collect()
     };
-    (0..batch.segments.len()).into_par_iter().map(one).collect()
+    let gathered: Vec<Vec<f32>> = (0..batch.segments.len()).into_par_iter().map(gathered).collect();
+    if let Some(at) = gathered.iter().position(|states| states.iter().any(|v| !v.is_finite())) {
+        return Err(not_finite(batch.rows[at]));
+    }
+    let states = gathered.iter().map(|states| MatRef::new(states, width)).collect::<Result<Vec<_>, _>>()?;
+    let norms = match &heads.norm {
+        Some(head) => ctx.backend().head_norms(head, &states)?,
+        None => vec![0.0; states.len()],
+    };
+    let sketch = |states: &MatRef<'_>| heads.sketch.as_ref().map_or_else(|| Ok(Vec::new()), |head| head.of(*states));
+    let sketches: Vec<_> = states.par_iter().map(sketch).collect();
+    norms.into_iter().zip(sketches).map(|(norm, sketch)| Ok((norm, sketch?))).collect()
 }
 
 /// Tokens of a sequence that count.
@@ -95,11 +102,8 @@ fn broken(error: KernelError) -> Error {
     }
 }
 
-fn not_finite(error: KernelError, row: u64) -> Error {
-    match error {
-        KernelError::NotFinite { .. } => Error::data("train/not-finite", "a hidden state is no number")
-            .hint("the model has diverged; lower learning_rate")
-            .at(Location::default().row(row)),
-        other => other.into(),
-    }
+fn not_finite(row: u64) -> Error {
+    Error::data("train/not-finite", "a hidden state is no number")
+        .hint("the model has diverged; lower learning_rate")
+        .at(Location::default().row(row))
 }
