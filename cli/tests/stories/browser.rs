@@ -1,8 +1,8 @@
 //! A real browser for stories: headless Chromium driven by chromedriver over plain HTTP (W3C `WebDriver`).
 
+use crate::live::call;
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -23,40 +23,6 @@ const FLAGS: [&str; 9] = [
     "--disable-component-update",
     "--disable-sync",
 ];
-
-/// Ask a server over a plain connection: status and JSON, or text where it is none.
-pub(crate) fn ask(address: &str, line: &str, token: Option<&str>, body: &Value) -> (u16, Value) {
-    let mut stream = TcpStream::connect(address).expect("somebody listens");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
-    let body = if body.is_null() { String::new() } else { body.to_string() };
-    let token = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
-    let head = format!(
-        "{line} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\n{token}Content-Length: {}\r\n\r\n",
-        body.len()
-    );
-    stream.write_all((head + &body).as_bytes()).expect("it reads");
-    let mut answer = BufReader::new(stream);
-    let mut first = String::new();
-    answer.read_line(&mut first).expect("an answer");
-    let status = first.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-    let mut len = None;
-    loop {
-        let mut field = String::new();
-        answer.read_line(&mut field).expect("a header");
-        if field.trim().is_empty() {
-            break;
-        }
-        let (name, value) = field.split_once(':').unwrap_or_default();
-        if name.eq_ignore_ascii_case("content-length") {
-            len = value.trim().parse::<u64>().ok();
-        }
-    }
-    let mut text = Vec::new();
-    // chromedriver leaves a connection open that it was asked to close: its word on the length counts.
-    answer.take(len.unwrap_or(u64::MAX)).read_to_end(&mut text).expect("a body");
-    let text = String::from_utf8_lossy(&text);
-    (status, serde_json::from_str(&text).unwrap_or_else(|_| Value::String(text.into_owned())))
-}
 
 /// Chromium with one page.
 pub(crate) struct Browser {
@@ -112,7 +78,9 @@ impl Browser {
 
     fn call(&self, method: &str, path: &str, body: &Value) -> Value {
         let own = if self.session.is_empty() { String::new() } else { format!("/{}", self.session) };
-        let (status, answer) = ask(&self.address, &format!("{method} /session{own}{path}"), None, body);
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let answer = call(&self.address, &format!("{method} /session{own}{path}"), "", &body);
+        let (status, answer) = answer.expect("chromedriver answers");
         assert_eq!(status, 200, "{method} {path} {body}: {answer}");
         answer["value"].clone()
     }

@@ -1,65 +1,25 @@
 //! The dashboard in a real browser: weights move, people pause and steer, a hundred thousand rows are drawn, a row's text stays text.
 
-use crate::browser::{Browser, ask};
+use crate::browser::Browser;
+use crate::live::Live;
 use crate::story::Story;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Stdio};
 
 /// Text that would run if it were taken for markup.
 const HOSTILE: &str = "<img src=x onerror=\"window.taken=1\"><script>window.taken=1</script>";
 
-struct Served {
-    child: Child,
-    address: String,
+fn start(story: &Story) -> Live {
+    Live::start(story, &["--log", "json"])
 }
 
-impl Served {
-    fn start(story: &Story) -> Self {
-        let (data, cache) = (story.at("data"), story.at("cache"));
-        let args = ["serve", "--bind", "127.0.0.1:0", "--json", "--data", &data, "--cache", &cache, "--log", "json"];
-        let log = std::fs::File::create(story.at("log")).expect("a log");
-        let mut child = story.command(&args).stdout(Stdio::piped()).stderr(log).spawn().expect("the binary starts");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("the server says where it is");
-        let said: Value = serde_json::from_str(&line).expect("one JSON document");
-        let address = said["url"].as_str().and_then(|url| url.strip_prefix("http://")).expect("a URL").to_owned();
-        Self { child, address: address.trim_end_matches('/').to_owned() }
-    }
-
-    fn url(&self, view: &str) -> String {
-        format!("http://{}/#/{view}", self.address)
-    }
-
-    #[track_caller]
-    fn post(&self, path: &str, body: &Value) -> Value {
-        let (status, answer) = ask(&self.address, &format!("POST /v1/sessions{path}"), None, body);
-        assert!((200..300).contains(&status), "{path}: {status} {answer}");
-        answer
-    }
-
-    fn get(&self, path: &str) -> Value {
-        ask(&self.address, &format!("GET /v1/sessions{path}"), None, &Value::Null).1
-    }
-
-    /// Steps of a trainer that finds rows of even clusters hard.
-    fn train(&self, steps: std::ops::RangeInclusive<u64>) {
-        for step in steps {
-            let batch = self.post("/run/propose", &json!({"step": step, "wait_s": 60}));
-            let rows: Vec<&Value> = batch["rows"].as_array().expect("rows").iter().collect();
-            let hard = |row: &&Value| if row["group"].as_u64().unwrap_or(0).is_multiple_of(2) { 3.0 } else { 0.2 };
-            let (ids, losses): (Vec<&Value>, Vec<f64>) = rows.iter().map(|row| (&row["row"], hard(row))).unzip();
-            self.post("/run/feedback", &json!({"step": step, "rows": ids, "signals": {"loss": losses}}));
-        }
-    }
+fn url(server: &Live, view: &str) -> String {
+    format!("http://{}/#/{view}", server.address)
 }
 
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// Steps of a trainer that finds rows of even clusters hard.
+fn train(server: &Live, steps: std::ops::RangeInclusive<u64>) {
+    server.train(steps, "loss", |row| if row["group"].as_u64().unwrap_or(0).is_multiple_of(2) { 3.0 } else { 0.2 });
 }
 
 /// Rows on four subjects, every one of them hostile.
@@ -83,26 +43,26 @@ fn weights_are_seen_to_move_and_are_changed_by_hand() {
     let Some(browser) = Browser::start() else { return };
     let story = Story::new();
     story.file("rows.jsonl", rows(1200, HOSTILE));
-    let server = Served::start(&story);
+    let server = start(&story);
     browser.size(1280, 900);
-    browser.open(&server.url(""));
+    browser.open(&url(&server, ""));
     browser.wait(
         "what to do first",
         "[...document.querySelectorAll('pre')].some((own) => own.textContent.includes('/v1/sessions'))",
     );
     let plan = json!({"input": {"paths": ["rows.jsonl"]}, "seed": 3, "online": {"use": "kmeans-refine", "k": 4}});
-    server.post("", &json!({"id": "run", "batch": 16, "plan": plan}));
-    server.train(1..=3);
+    server.done("/v1/sessions", &json!({"id": "run", "batch": 16, "plan": plan}));
+    train(&server, 1..=3);
     browser.wait("the session in the list", "document.querySelector('a[href=\"#/sessions/run\"]') !== null");
 
-    browser.open(&server.url("sessions/run"));
+    browser.open(&url(&server, "sessions/run"));
     browser.wait("a chart", "document.querySelector('.uplot canvas') !== null");
     browser.wait(
         "words of the clusters",
         "/sql|poem|oven|court/.test(document.querySelector('.clusters tbody')?.textContent)",
     );
     let before = browser.js(&format!("return {WEIGHTS}"));
-    server.train(4..=12);
+    train(&server, 4..=12);
     let moved = format!("JSON.stringify({WEIGHTS}) !== {} && {WEIGHTS}", json!(before.to_string()));
     let after = browser.wait("other weights", &moved);
     let shares: Vec<f64> = after
@@ -116,7 +76,7 @@ fn weights_are_seen_to_move_and_are_changed_by_hand() {
 
     browser.click("#pause");
     browser.wait("the word paused", "document.querySelector('.session-head .chip').textContent === 'paused'");
-    let held = ask(&server.address, "POST /v1/sessions/run/propose", None, &json!({"step": 13, "wait_s": 0}));
+    let held = server.post("/v1/sessions/run/propose", &json!({"step": 13, "wait_s": 0}));
     assert_eq!((held.0, &held.1["code"]), (503, &json!("session/paused")));
     browser.click("#pause");
     browser.wait("the word ready", "document.querySelector('.session-head .chip').textContent === 'ready'");
@@ -127,7 +87,7 @@ fn weights_are_seen_to_move_and_are_changed_by_hand() {
         "document.querySelector('dialog input').value = '5'; document.querySelector('dialog form').requestSubmit()",
     );
     browser.wait("the mark", "document.querySelector('.marks').textContent.includes('cluster 1 ×5')");
-    let steers = server.get("/run/state?words=true")["steers"].clone();
+    let steers = server.get("/v1/sessions/run/state?words=true")["steers"].clone();
     assert_eq!(
         (steers.as_array().map(Vec::len), &steers[0]["group"], &steers[0]["factor"]),
         (Some(1), &json!(1), &json!(5.0))
@@ -149,10 +109,10 @@ fn texts_of_rows_stay_texts_and_nothing_is_wider_than_a_telephone() {
     let Some(browser) = Browser::start() else { return };
     let story = Story::new();
     story.file("rows.jsonl", rows(600, HOSTILE));
-    let server = Served::start(&story);
+    let server = start(&story);
     let plan = json!({"input": {"paths": ["rows.jsonl"]}, "seed": 3, "online": {"use": "kmeans-refine", "k": 4}});
-    server.post("", &json!({"id": "run", "batch": 8, "plan": plan}));
-    server.train(1..=4);
+    server.done("/v1/sessions", &json!({"id": "run", "batch": 8, "plan": plan}));
+    train(&server, 1..=4);
     browser.size(390, 844);
     let views = [
         ("", "document.querySelector('a[href=\"#/sessions/run\"]') !== null"),
@@ -171,7 +131,7 @@ fn texts_of_rows_stay_texts_and_nothing_is_wider_than_a_telephone() {
     for scheme in ["light", "dark"] {
         browser.scheme(scheme);
         for (view, there) in &views {
-            browser.open(&server.url(view));
+            browser.open(&url(&server, view));
             browser.wait(view, there);
             let wider =
                 browser.js("return document.documentElement.scrollWidth - document.documentElement.clientWidth");
@@ -184,7 +144,7 @@ fn texts_of_rows_stay_texts_and_nothing_is_wider_than_a_telephone() {
             assert_eq!(browser.js("return window.taken ?? null"), Value::Null, "{view} ran a row's text");
         }
     }
-    browser.open(&server.url("sessions/run/map"));
+    browser.open(&url(&server, "sessions/run/map"));
     browser.wait("the map", "document.querySelector('.dots[data-points]') !== null");
     browser.js(
         "document.querySelector('.dots').dispatchEvent(new KeyboardEvent('keydown', { key: 'Enter', bubbles: true }))",
@@ -200,12 +160,12 @@ fn a_hundred_thousand_rows_are_drawn_and_found_again() {
     let Some(browser) = Browser::start() else { return };
     let story = Story::new();
     story.file("rows.jsonl", rows(100_000, ""));
-    let server = Served::start(&story);
+    let server = start(&story);
     let plan = json!({"input": {"paths": ["rows.jsonl"]}, "seed": 3, "select": {"use": "random", "budget": "100%"}});
-    server.post("", &json!({"id": "run", "batch": 64, "plan": plan}));
-    server.post("/run/propose", &json!({"step": 1, "wait_s": 60}));
+    server.done("/v1/sessions", &json!({"id": "run", "batch": 64, "plan": plan}));
+    server.done("/v1/sessions/run/propose", &json!({"step": 1, "wait_s": 60}));
     browser.size(1280, 900);
-    browser.open(&server.url("sessions/run/map"));
+    browser.open(&url(&server, "sessions/run/map"));
     browser.wait("all points", "document.querySelector('.dots[data-points=\"100000\"]') !== null");
     let ink = "(() => { const own = document.querySelector('.dots'), all = own.getContext('2d').getImageData(0, 0, own.width, own.height).data;
         let ink = 0; for (let i = 0; i < all.length; i += 4) if (all[i] !== all[0] || all[i + 1] !== all[1] || all[i + 2] !== all[2]) ink += 1; return ink; })()";
@@ -238,8 +198,8 @@ fn a_server_with_tokens_asks_for_one() {
     let story = Story::new();
     let made = story.curate(&["serve", "token", "add", "me", "--scope", "read", "--data", &story.at("data")]).ok();
     let secret = made.stdout.trim().to_owned();
-    let server = Served::start(&story);
-    browser.open(&server.url(""));
+    let server = start(&story);
+    browser.open(&url(&server, ""));
     let give = |token: &str| {
         browser.wait("the question", "document.querySelector('dialog[open] input[type=password]') !== null");
         browser.js(&format!("document.querySelector('dialog input').value = '{token}'; document.querySelector('dialog form').requestSubmit()"));

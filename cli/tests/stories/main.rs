@@ -12,6 +12,7 @@ mod hub;
 mod inputs;
 mod interrupted;
 mod killed;
+mod live;
 mod memory;
 mod methods;
 mod online;

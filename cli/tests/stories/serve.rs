@@ -1,68 +1,11 @@
 //! A server is started, asked over a plain connection, and told to end.
 
+use crate::live::{Live, sent};
 use crate::story::{Story, sample};
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Read;
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-
-struct Live {
-    child: Child,
-    address: String,
-}
-
-impl Live {
-    fn start(story: &Story, more: &[&str]) -> Self {
-        let data = story.at("data");
-        let mut args = vec!["serve", "--bind", "127.0.0.1:0", "--json", "--data", &data];
-        args.extend(more);
-        let log = std::fs::File::create(story.at("log")).expect("a log");
-        let mut child = story.command(&args).stdout(Stdio::piped()).stderr(log).spawn().expect("the binary starts");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("the server says where it is");
-        let said: Value = serde_json::from_str(&line).expect("one JSON document");
-        let address = said["url"].as_str().and_then(|url| url.strip_prefix("http://")).expect("a URL").to_owned();
-        Self { child, address }
-    }
-
-    /// Status and body of the answer.
-    fn ask(&self, line: &str, headers: &str, body: &str) -> (u16, Value) {
-        let mut stream = TcpStream::connect(&self.address).expect("the server listens");
-        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket");
-        let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
-        let len = body.len();
-        let text = format!(
-            "{line} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{headers}{kind}Content-Length: {len}\r\n\r\n{body}",
-            self.address
-        );
-        stream.write_all(text.as_bytes()).expect("the server reads");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("the server answers in text");
-        let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
-        (status, serde_json::from_str(&body).unwrap_or(Value::String(body)))
-    }
-
-    fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([name, &self.child.id().to_string()]).status().expect("kill is there");
-        assert!(sent.success());
-    }
-
-    /// Exit code, and how long it took.
-    fn ends(mut self) -> (Option<i32>, Duration) {
-        let start = Instant::now();
-        let status = self.child.wait().expect("the child ends");
-        (status.code(), start.elapsed())
-    }
-}
-
-impl Drop for Live {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use std::time::Duration;
 
 #[test]
 fn a_server_on_loopback_from_start_to_end() {
@@ -143,16 +86,6 @@ fn a_server_that_others_reach_wants_tokens_and_tls() {
     story.curate(&["serve", "--bind", &live.address, "--data", &elsewhere]).refused("the port is taken", &[5]);
 }
 
-/// A request that is sent by hand; what is given after the head is all that ever comes.
-fn sent(live: &Live, head: &str, length: usize, body: &str) -> TcpStream {
-    let mut stream = TcpStream::connect(&live.address).expect("the server listens");
-    let head = format!(
-        "{head} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
-    );
-    stream.write_all((head + body).as_bytes()).expect("the server reads");
-    stream
-}
-
 /// A session of which step 1 is drawn: step 2 waits for its feedback, which never comes.
 fn one_step(live: &Live) {
     let plan = json!({"input": {"paths": [sample()]}, "online": {"use": "kmeans-refine"}});
@@ -167,8 +100,9 @@ fn an_interrupt_ends_what_only_waits() {
     let live = Live::start(&story, &["--allow", &sample()]);
     one_step(&live);
     let body = r#"{"step": 2, "wait_s": 60}"#;
-    let waiting = sent(&live, "POST /v1/sessions/s/propose", body.len(), body);
-    let watching = sent(&live, "GET /v1/sessions/s/events", 0, "");
+    let hand = |line: &str, body: (usize, &str)| sent(&live.address, line, "", body).expect("the server reads");
+    let waiting = hand("POST /v1/sessions/s/propose", (body.len(), body));
+    let watching = hand("GET /v1/sessions/s/events", (0, ""));
     std::thread::sleep(Duration::from_millis(500));
     live.signal("-INT");
     let (code, took) = live.ends();
@@ -190,7 +124,7 @@ fn a_second_interrupt_ends_at_once() {
     let live = Live::start(&story, &["--allow", &sample()]);
     one_step(&live);
     // a body that never comes is waited for at the first interrupt
-    let _slow = sent(&live, "POST /v1/sessions/s/propose", 100, "{");
+    let _slow = sent(&live.address, "POST /v1/sessions/s/propose", "", (100, "{")).expect("the server reads");
     std::thread::sleep(Duration::from_millis(500));
     live.signal("-INT");
     std::thread::sleep(Duration::from_millis(500));
