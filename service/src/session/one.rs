@@ -15,9 +15,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::{broadcast, watch};
 
-/// Steps between two snapshots, at least, and bytes of state that allow one step less between them.
-const SNAPSHOT_STEPS: u64 = 64;
-const SNAPSHOT_BYTES: u64 = 256 << 10;
+/// Steps between two snapshots, from few to many: one more for so many bytes of state.
+const SNAPSHOT_STEPS: [u64; 2] = [64, 256];
+const SNAPSHOT_BYTES: u64 = 16 << 10;
 
 /// Tries before a call gives up against other servers.
 const TRIES: usize = 8;
@@ -390,7 +390,7 @@ impl Session {
 
     /// The machine as it stands, with its step and the events it knows, where it is time to keep it.
     fn due(ready: &mut Ready) -> Option<(Frozen, u64, u64)> {
-        let steps = SNAPSHOT_STEPS.max(ready.state_bytes / SNAPSHOT_BYTES);
+        let steps = (ready.state_bytes / SNAPSHOT_BYTES).clamp(SNAPSHOT_STEPS[0], SNAPSHOT_STEPS[1]);
         let whole = !ready.stale && ready.ahead.is_none();
         if !whole || !std::mem::take(&mut ready.snapshot_due) || !ready.given.is_multiple_of(steps) {
             return None;
