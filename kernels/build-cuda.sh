@@ -2,8 +2,7 @@
 # The binary with its GPU programs compiled ahead, so that where it runs it needs the driver and cuBLAS, but no run-time compiler.
 #   kernels/build-cuda.sh [PROFILE]     (dist by default)
 # Fetches NVIDIA's run-time compiler by name and version (90 MB, a Python wheel; nothing of it goes into the binary), writes the PTX of every
-# program for compute 8.0, 9.0 and 10.0 (later chips take the last), and builds with them. No GPU, no driver and no nvcc are needed.
-# Older chips (7.5) compile at run time: their attention alone is 10 MB of PTX.
+# program for compute 7.5, 8.0, 9.0 and 10.0 (later chips take the last), packed, and builds with them. No GPU, no driver and no nvcc are needed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 profile=${1:-dist} python=${PYTHON:-python3} version=13.0.88
@@ -15,8 +14,7 @@ fi
 export LD_LIBRARY_PATH="$(dirname "$(ls "$PWD/$wheel"/nvidia/*/lib/libnvrtc.so.13 "$wheel"/nvidia/*/lib/libnvrtc.so.13 2>/dev/null | head -1)")${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 rm -rf "$ptx"
 cargo run --profile "$profile" --workspace --example ptx -- "$ptx"
-rm -f "$ptx"/*.compute_75.ptx
 CURATE_PTX_DIR=$(cd "$ptx" && pwd) cargo build --profile "$profile" --workspace --bin curate
 [ "$profile" = dev ] && profile=debug
 strip -o "$target/cuda/curate" "$target/$profile/curate"
-echo "$target/cuda/curate: $(($(stat -c %s "$target/cuda/curate") >> 20)) MiB stripped, $(du -ch "$ptx"/*.ptx | tail -1 | cut -f1) of it PTX for compute 8.0, 9.0 and 10.0"
+echo "$target/cuda/curate: $(($(stat -c %s "$target/cuda/curate") >> 20)) MiB stripped, $(du -ch "$ptx"/*.ptx.gz | tail -1 | cut -f1) of it PTX for compute 7.5, 8.0, 9.0 and 10.0"

@@ -5,9 +5,13 @@
 //! libnvrtc. Kernels are found by reading the sources, so nothing is listed twice.
 
 use std::collections::BTreeSet;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use cudarc::nvrtc::{CompileError, CompileOptions, compile_ptx_with_opts};
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
 
 use super::net;
 
@@ -77,7 +81,7 @@ impl Source {
     pub fn ptx(&self, capability: u32, folder: Option<&Path>) -> Result<String, String> {
         let fits = EMBEDDED.iter().filter(|(name, made_for, _)| *name == self.name && *made_for <= capability);
         if let Some((_, _, ptx)) = fits.max_by_key(|(_, made_for, _)| *made_for) {
-            return Ok((*ptx).to_owned());
+            return unpacked(ptx).map_err(|why| format!("the PTX of {} in this build is broken: {why}", self.name));
         }
         if !has_nvrtc() {
             let how = "install CUDA 13 or `pip install nvidia-cuda-nvrtc` and put its lib folder on LD_LIBRARY_PATH";
@@ -116,6 +120,23 @@ impl Source {
         let key = fingerprint(&[code.as_bytes(), &[u8::from(self.contract)], &nvrtc_version().to_le_bytes()]);
         folder.join(format!("{}.compute_{capability}.{key:016x}.ptx", self.name))
     }
+}
+
+/// PTX as a build carries it: gzip, a tenth of the size.
+///
+/// # Errors
+/// None in practice; writing to memory may fail by its signature.
+pub fn packed(ptx: &str) -> io::Result<Vec<u8>> {
+    let mut writer = GzEncoder::new(Vec::new(), Compression::best());
+    writer.write_all(ptx.as_bytes())?;
+    writer.finish()
+}
+
+/// The reverse of [`packed`].
+fn unpacked(bytes: &[u8]) -> io::Result<String> {
+    let mut text = String::new();
+    GzDecoder::new(bytes).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// Write beside and rename, so that no reader sees half a file.
@@ -176,6 +197,16 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), all.len(), "two kernels share a name");
         assert!(all.contains(&"segment_sums"));
+    }
+
+    #[test]
+    fn what_a_build_carries_is_unpacked_or_called_broken() {
+        let text = "// Käse\n".repeat(1000);
+        let mut bytes = packed(&text).unwrap();
+        assert!(bytes.len() < text.len() / 10);
+        assert_eq!(unpacked(&bytes).unwrap(), text);
+        bytes.truncate(bytes.len() - 1);
+        assert!(unpacked(&bytes).is_err());
     }
 
     #[test]
