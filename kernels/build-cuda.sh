@@ -12,6 +12,10 @@ if ! ls "$wheel"/nvidia/*/lib/libnvrtc.so.13 >/dev/null 2>&1; then
     "$python" -m pip install --quiet --no-deps --target "$wheel" "nvidia-cuda-nvrtc==$version"
 fi
 export LD_LIBRARY_PATH="$(dirname "$(ls "$PWD/$wheel"/nvidia/*/lib/libnvrtc.so.13 "$wheel"/nvidia/*/lib/libnvrtc.so.13 2>/dev/null | head -1)")${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+# Functions that are the same code become one; only lld, the linker on this platform, can do that.
+if [ "$(uname -sm)" = "Linux x86_64" ]; then
+    export RUSTFLAGS="${RUSTFLAGS:+$RUSTFLAGS }-Clink-arg=-Wl,--icf=all"
+fi
 rm -rf "$ptx"
 cargo run --profile "$profile" --workspace --example ptx -- "$ptx"
 CURATE_PTX_DIR=$(cd "$ptx" && pwd) cargo build --profile "$profile" --workspace --bin curate

@@ -40,14 +40,14 @@ pub(crate) fn folder_of(name: &str, host: &Host, ctx: &Ctx) -> Result<PathBuf> {
 
 /// The built-in model as a folder like any other, laid out in the cache.
 fn unpacked(cache: &Path) -> Result<PathBuf> {
-    let mut hasher = blake3::Hasher::new();
-    for (_, bytes) in builtin::FILES {
+    let (files, mut hasher) = (builtin::files()?, blake3::Hasher::new());
+    for (_, bytes) in &files {
         hasher.update(bytes);
     }
     let folder = cache.join("models").join(format!("builtin-{}", &hasher.finalize().to_hex()[..16]));
-    for (name, bytes) in builtin::FILES {
+    for (name, bytes) in &files {
         let path = folder.join(name);
-        if !std::fs::read(&path).is_ok_and(|found| found == bytes) {
+        if !std::fs::read(&path).is_ok_and(|found| found == **bytes) {
             curate_ingest::write_atomic(&path, bytes)?;
         }
     }

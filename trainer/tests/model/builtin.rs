@@ -2,14 +2,14 @@
 
 use curate_core::Ctx;
 use curate_trainer::Sequence;
-use curate_trainer::builtin::FILES;
+use curate_trainer::builtin::files;
 use curate_trainer::model::Model;
 use curate_trainer::sft::eval_loss;
 use curate_trainer::tokenizer::TextTokenizer;
 
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    for (name, bytes) in FILES {
+    for (name, bytes) in files().unwrap() {
         std::fs::write(folder.path().join(name), bytes).unwrap();
     }
     folder
@@ -17,9 +17,11 @@ fn folder() -> tempfile::TempDir {
 
 #[test]
 fn it_is_small_and_whole() {
-    let bytes: usize = FILES.iter().map(|(_, bytes)| bytes.len()).sum();
-    assert!(bytes <= 12 << 20, "{bytes} bytes");
     let folder = folder();
+    for (name, bytes) in files().unwrap() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../datasets/models/small-lm/");
+        assert!(std::fs::read(format!("{path}{name}")).unwrap() == *bytes, "{name} is not the file it was made from");
+    }
     let (model, tokenizer) = (Model::load(folder.path()).unwrap(), TextTokenizer::load(folder.path()).unwrap());
     tokenizer.fits(model.config.vocab_size).unwrap();
     let numbers: usize = model.params.iter().map(|(_, tensor)| tensor.shape.iter().product::<usize>()).sum();
