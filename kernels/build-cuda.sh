@@ -17,7 +17,7 @@ if [ "$(uname -sm)" = "Linux x86_64" ]; then
     export RUSTFLAGS="${RUSTFLAGS:+$RUSTFLAGS }-Clink-arg=-Wl,--icf=all"
 fi
 rm -rf "$ptx"
-cargo run --profile "$profile" --workspace --example ptx -- "$ptx"
+cargo run --profile "$profile" -p curate-kernels --example ptx -- "$ptx"
 CURATE_PTX_DIR=$(cd "$ptx" && pwd) cargo build --profile "$profile" --workspace --bin curate
 [ "$profile" = dev ] && profile=debug
 strip -o "$target/cuda/curate" "$target/$profile/curate"
