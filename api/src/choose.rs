@@ -194,6 +194,10 @@ fn quality_column(plan: &Plan, source: &Source) -> Result<Option<Taken>> {
 pub fn choose(prepared: Prepared, host: &Host, ctx: &Ctx) -> Result<Chosen> {
     let Prepared { source, want, scores, target, filters, selector, budget } = prepared;
     let mut features = build(&source, &want, &host.cache, ctx)?;
+    let mut compares = selector.needs().into_iter().chain(filters.iter().flat_map(|(_, filter)| filter.needs()));
+    if want.embedder.is_some() && compares.any(|need| need == Column::EMBEDDING) {
+        refuse_textless(&features.pool)?;
+    }
     features.pool = scores.apply(&features.pool, ctx)?;
     let mut pool = features.pool.clone();
     let mut digest = Key::of(&[features.digest.bytes(), scores.recipe().as_bytes()]);
@@ -226,6 +230,16 @@ fn refuse_empty(pool: &Pool, source: &Source) -> Result<()> {
     }
     Err(Error::data("input/no-rows", format!("none of the {} rows is left to choose from", source.rows()))
         .hint("check --where, the filters and the rows skipped; 'curate inspect' shows the input"))
+}
+
+/// Vectors of rows without any text are all the same, and a choice by them means nothing.
+fn refuse_textless(pool: &Pool) -> Result<()> {
+    if pool.is_empty() || pool.counts(&Column::CHARS)?.iter().any(|&chars| chars > 0) {
+        return Ok(());
+    }
+    Err(Error::data("embedding/no-text", format!("none of the {} rows has a text to make a vector of", pool.rows())).hint(
+        "say which column holds the text, as with --map prompt=COLUMN; take vectors of your own with --embedder column:NAME; or choose by numbers, as with --method top-k",
+    ))
 }
 
 fn bound(host: &Host, ctx: &Ctx, digest: Key) -> Ctx {

@@ -73,6 +73,8 @@ pub struct Features {
     pub digest: Key,
     /// Rows left out as unreadable.
     pub skipped_rows: u64,
+    /// Rows of which a model can say nothing: the prompt alone fills its window, or there is no answer. Ascending.
+    pub unsaid: Vec<u64>,
     /// Rows left out by `--where`.
     pub filtered_rows: u64,
     /// Units found in the cache.
@@ -295,9 +297,10 @@ impl Builder<'_> {
             None => Pool::from_batch(single(Column::ROW.as_str(), Arc::new(UInt64Array::from(flat.ids.clone())))?),
         };
         let mut pool = flat.attach(&base, self.want)?;
+        let mut unsaid = Vec::new();
         if !self.want.signals.is_empty() {
             let known = known_rows(&flat.signals);
-            flat.skipped += (pool.rows() - known.len()) as u64;
+            unsaid = (0..flat.ids.len()).filter(|at| known.binary_search(at).is_err()).map(|at| flat.ids[at]).collect();
             pool = pool.filter(&known)?;
         }
         let digest = Key::of(&[digest.finalize().as_bytes()]);
@@ -306,6 +309,7 @@ impl Builder<'_> {
             pool,
             digest,
             skipped_rows: flat.skipped,
+            unsaid,
             filtered_rows: flat.filtered,
             cached_units,
             computed_units: computed,

@@ -68,6 +68,17 @@ impl Host {
         }
     }
 
+    /// What to say before work starts when `auto` means the processor: the reason only where the machine seems to have a GPU.
+    #[must_use]
+    pub fn without_gpu(&self) -> Option<String> {
+        let why = (self.device == "auto").then(why_no_gpu).flatten()?;
+        Some(if seems_to_have_gpu() {
+            format!("device  cpu, although there is an NVIDIA driver: {why}; see 'curate doctor'")
+        } else {
+            "device  cpu".to_owned()
+        })
+    }
+
     /// Run `work` on a pool of [`Host::threads`] workers.
     ///
     /// # Errors
@@ -103,13 +114,20 @@ pub fn why_no_gpu() -> Option<&'static str> {
     WHY.get_or_init(|| why().err().map(|error| error.to_string())).as_deref()
 }
 
+/// Whether the system shows an NVIDIA driver, whether or not it can be used.
+fn seems_to_have_gpu() -> bool {
+    ["/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/proc/driver/nvidia/version"]
+        .iter()
+        .any(|path| std::path::Path::new(path).exists())
+}
+
 /// The devices of a name; none for the processor.
 pub(crate) fn devices(name: &str) -> Result<Vec<Device>> {
     if net::is_device(name) { Ok(net::devices(name)?) } else { Err(unknown(name)) }
 }
 
 fn unknown(name: &str) -> Error {
-    Error::device("device/unknown", format!("device '{name}' is not known"))
+    Error::usage("device/unknown", format!("device '{name}' is not known"))
         .hint("write auto, cpu, reference, cuda, cuda:N, cuda:N,M or cuda:all; `curate doctor` says what there is")
 }
 
@@ -155,4 +173,21 @@ pub fn local(folder: &std::path::Path) -> Result<Host> {
         secret: |_| None,
         cancel: Cancel::default(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_nobody_knows_is_a_usage_error_and_silence_is_kept_where_the_processor_was_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let host = local(folder.path()).unwrap();
+        assert_eq!(host.without_gpu(), None);
+        let unknown = Host { device: "abacus".to_owned(), ..host.clone() }.ctx(0).err().unwrap();
+        assert_eq!((unknown.code(), unknown.exit_code()), ("device/unknown", 2));
+        let auto = Host { device: "auto".to_owned(), ..host };
+        assert_eq!(auto.without_gpu().is_some(), why_no_gpu().is_some());
+        assert!(auto.without_gpu().is_none_or(|line| line.starts_with("device  cpu")));
+    }
 }

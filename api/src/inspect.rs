@@ -4,13 +4,16 @@ use crate::choose::open;
 use crate::host::Host;
 use crate::plan::Plan;
 use curate_core::{Ctx, Embedder, Result};
-use curate_ingest::{ChatTemplate, Rendered, Role, Source, Unit};
+use curate_ingest::{ChatTemplate, InputSpec, OnBadRow, Rendered, Role, Source, Unit};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 
 /// Rows longer than this many tokens are called oversized: what common trainers cut at by default.
 const OVERSIZED_TOKENS: u32 = 2048;
+
+/// Unreadable rows that are shown.
+const BAD_ROWS: usize = 5;
 
 /// What `curate inspect` found.
 #[derive(Clone, Debug, Serialize)]
@@ -25,8 +28,10 @@ pub struct Inspection {
     pub rows: u64,
     /// Rows excluded by `--where`.
     pub filtered_rows: u64,
-    /// Rows that could not be read (with `--on-bad-row skip`).
+    /// Rows that could not be read.
     pub skipped_rows: u64,
+    /// The first of them: where each stands and what is wrong with it.
+    pub bad_rows: Vec<String>,
     /// Rows whose text to embed is empty.
     pub empty_rows: u64,
     /// Rows that repeat an earlier row's whole text.
@@ -132,6 +137,8 @@ struct Tally {
     duplicate: u64,
     zero_label: u64,
     skipped: u64,
+    bad: Vec<String>,
+    bad_file: Option<usize>,
     filtered: u64,
 }
 
@@ -142,12 +149,17 @@ struct Tally {
 pub fn inspect(plan: &Plan, host: &Host) -> Result<Inspection> {
     host.install(|| {
         let ctx = host.ctx(plan.seed)?;
-        let source = open(plan, host, &ctx)?;
+        // Bad rows are counted here, whatever a run would do with them.
+        let input = InputSpec { on_bad_row: OnBadRow::Skip, ..plan.input.clone() };
+        let source = open(&Plan { input, ..plan.clone() }, host, &ctx)?;
         let template = match &plan.input.chat_template {
             Some(path) => ChatTemplate::load(std::path::Path::new(path))?,
             None => ChatTemplate::chatml()?,
         };
         let tally = tally(&source, &ctx)?;
+        if let Some(error) = tally.bad_file.and_then(|file| source.other_shape(file)) {
+            return Err(error);
+        }
         let samples = samples(&source, &template)?;
         Ok(report(&source, tally, samples))
     })
@@ -184,6 +196,9 @@ fn count_unit(source: &Source, unit: &Unit, counter: &dyn Embedder, tally: &mut 
         tally.zero_label += u64::from(!learns && !conversation.plain);
     }
     tally.skipped += data.skipped.len() as u64;
+    let room = BAD_ROWS.saturating_sub(tally.bad.len());
+    tally.bad.extend(data.skipped.iter().take(room).map(|bad| format!("{}: {}", bad.location, bad.reason)));
+    tally.bad_file = tally.bad_file.or((!data.skipped.is_empty()).then_some(unit.file));
     tally.filtered += data.filtered as u64;
     Ok(())
 }
@@ -229,6 +244,7 @@ fn report(source: &Source, mut tally: Tally, samples: Vec<Sample>) -> Inspection
         rows: source.rows(),
         filtered_rows: tally.filtered,
         skipped_rows: tally.skipped,
+        bad_rows: tally.bad,
         empty_rows: tally.empty,
         duplicate_rows: tally.duplicate,
         oversized_rows: oversized,

@@ -38,6 +38,9 @@ pub struct Counts {
     pub filtered_rows: u64,
     /// Left out as unreadable.
     pub skipped_rows: u64,
+    /// Left out because a model was to say something of them and cannot: the prompt alone fills its window, or there is no answer.
+    #[serde(default)]
+    pub unsaid_rows: u64,
     /// Left out by filters such as semantic-dedup.
     pub dropped_rows: u64,
     /// Rows the selector chose from.
@@ -112,7 +115,7 @@ pub fn manifest_path(output: &str) -> Option<String> {
 /// Read the manifest of an output.
 ///
 /// # Errors
-/// `manifest/missing`, `manifest/invalid`.
+/// `manifest/missing`, `manifest/invalid`, `manifest/training` for the folder of a training run.
 pub fn read_manifest(output: &str) -> Result<Manifest> {
     let path = manifest_path(output).unwrap_or_default();
     let text = curate_ingest::read_whole(&path).map_err(|e| {
@@ -120,9 +123,25 @@ pub fn read_manifest(output: &str) -> Result<Manifest> {
             .hint("give the output of 'curate select'; its manifest must lie beside it")
     })?;
     serde_json::from_slice(&text).map_err(|e| {
-        Error::data("manifest/invalid", format!("{path}: {e}"))
-            .hint("the file was changed or written by another version")
+        of_training(output, &text).unwrap_or_else(|| {
+            Error::data("manifest/invalid", format!("{path}: {e}"))
+                .hint("the file was changed or written by another version")
+        })
     })
+}
+
+/// The error for the manifest of a training run, where it is one.
+fn of_training(output: &str, manifest: &[u8]) -> Option<Error> {
+    let found: serde_json::Value = serde_json::from_slice(manifest).ok()?;
+    found["plan"].get("train").filter(|train| train.is_object())?;
+    let picks = format!("{}/picks.parquet", output.trim_end_matches('/'));
+    let hint = if std::path::Path::new(&picks).is_file() {
+        format!("name the rows that it chose: {picks}")
+    } else {
+        "the rows were not chosen by this run; name the output of the 'curate select' that chose them".to_owned()
+    };
+    let what = format!("{output} is the folder of a training run, not a selection");
+    Some(Error::usage("manifest/training", what).hint(hint))
 }
 
 /// Digest of all that a selection says.

@@ -2,9 +2,11 @@
 
 use crate::online::OnlinePlan;
 use crate::train::TrainPlan;
-use curate_core::{Budget, Error, Result};
+use curate_core::{Budget, Error, ParamDoc, Result, find, params_table};
 use curate_ingest::InputSpec;
-use schemars::JsonSchema;
+use curate_scorers::SCORERS;
+use curate_selectors::{FILTERS, ONLINE, SELECTORS};
+use schemars::{JsonSchema, schema_for};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -137,20 +139,71 @@ impl Plan {
                 return Error::usage("budget/invalid", text)
                     .hint("write a row count (500), a share (5%) or tokens (2Mtok)");
             }
-            Error::usage("plan/invalid", text)
-                .hint("keys and their meaning: 'curate run --help'; methods: 'curate methods'")
+            invalid(&text)
         })
+    }
+
+    /// Check names and parameters of methods, filters and scorers, before anything is read.
+    ///
+    /// # Errors
+    /// `method/unknown`, `params/*`, `online/target`.
+    pub fn check_names(&self) -> Result<()> {
+        if self.select.is_some() {
+            let select = self.selection()?;
+            find(SELECTORS, &select.name, "method")?.build(&select.params)?;
+        }
+        if let Some(online) = &self.online {
+            crate::online::method::open(online)?;
+        }
+        for filter in &self.filter {
+            find(FILTERS, &filter.name, "filter")?.build(&filter.params)?;
+        }
+        for score in self.score.iter().filter(|score| score.name != crate::http_scorer::USE) {
+            find(SCORERS, &score.name, "scorer")?.build(&score.params)?;
+        }
+        Ok(())
+    }
+
+    /// The keys of a plan by section, the one without a name first; parameters of methods stand beside `use` and are not listed.
+    #[must_use]
+    pub fn sections() -> Vec<(&'static str, Vec<ParamDoc>)> {
+        vec![
+            ("", params_table(&schema_for!(Self))),
+            ("input", params_table(&schema_for!(InputSpec))),
+            ("embed", params_table(&schema_for!(EmbedPlan))),
+            ("select", params_table(&schema_for!(SelectPlan))),
+            ("online", params_table(&schema_for!(OnlinePlan))),
+            ("train", params_table(&schema_for!(TrainPlan))),
+            ("output", params_table(&schema_for!(OutputPlan))),
+        ]
     }
 
     /// The section that says what to choose.
     ///
     /// # Errors
-    /// `plan/no-select` when there is none.
+    /// `plan/no-select` when there is none, `method/online` when its method needs a model that learns.
     pub fn selection(&self) -> Result<&SelectPlan> {
-        self.select.as_ref().ok_or_else(|| {
+        let select = self.select.as_ref().ok_or_else(|| {
             Error::usage("plan/no-select", "the plan has no [select] section")
                 .hint("add [select] with use = \"kmeans-quality\" and budget = \"5%\"")
-        })
+        })?;
+        let name = &select.name;
+        if SELECTORS.iter().all(|entry| entry.info.name != name) && ONLINE.iter().any(|entry| entry.info.name == name) {
+            return Err(Error::usage("method/online", format!("'{name}' chooses while a model learns, not before"))
+                .hint(format!("curate train --online {name}; in a plan: [online] with use = \"{name}\"")));
+        }
+        Ok(select)
+    }
+}
+
+/// What serde says of a plan, with the name that was probably meant.
+fn invalid(text: &str) -> Error {
+    let error = Error::usage("plan/invalid", text);
+    let known = ["unknown field ", "unknown variant "].iter().any(|start| text.starts_with(start));
+    let words: Vec<&str> = text.split('`').skip(1).step_by(2).collect();
+    match words.split_first() {
+        Some((given, names)) if known && !names.is_empty() => error.did_you_mean(given, names),
+        _ => error.hint("keys and their meaning: 'curate run --help'; methods: 'curate methods'"),
     }
 }
 
@@ -194,5 +247,41 @@ mod tests {
             "budget/invalid"
         );
         assert_eq!(Plan::from_toml("seed = [").unwrap_err().code(), "plan/invalid");
+    }
+
+    #[test]
+    fn what_was_meant_is_named() {
+        let hint = |layer: Value| Plan::from_layers([layer]).unwrap_err().hint_text().unwrap_or_default().to_owned();
+        assert!(hint(json!({"sead": 1})).starts_with("did you mean 'seed'?"));
+        assert!(hint(json!({"input": {"format": "sharegtp"}})).starts_with("did you mean 'sharegpt'?"));
+        assert!(hint(json!({"seed": "one"})).contains("curate run --help"));
+    }
+
+    #[test]
+    fn names_and_parameters_are_checked_before_anything_is_read() {
+        let code = |layer: Value| Plan::from_layers([layer]).unwrap().check_names().err().map(|e| e.code());
+        let select = |name: &str| json!({"select": {"use": name, "budget": 5}});
+        assert_eq!(code(json!({})), None);
+        assert_eq!(code(select("random")), None);
+        assert_eq!(code(select("randum")), Some("method/unknown"));
+        assert_eq!(code(select("uds")), Some("method/online"));
+        assert_eq!(code(json!({"select": {"budget": 5, "kk": 1}})), Some("params/unknown"));
+        assert_eq!(code(json!({"online": {"use": "mops"}})), Some("method/unknown"));
+        assert_eq!(code(json!({"online": {"use": "mopps", "window_row": 1}})), Some("params/unknown"));
+        assert_eq!(code(json!({"filter": [{"use": "semantic-dedup", "threshold": 0.9}]})), Some("params/unknown"));
+        assert_eq!(code(json!({"score": [{"use": "mltd"}]})), Some("method/unknown"));
+        assert_eq!(code(json!({"score": [{"use": "http", "url": "http://x"}]})), None);
+    }
+
+    #[test]
+    fn every_key_of_a_plan_is_listed_with_its_meaning() {
+        let sections = Plan::sections();
+        let (_, top) = &sections[0];
+        let listed = |name: &str| sections.iter().any(|(section, _)| *section == name);
+        assert!(["input", "embed", "select", "online", "train", "output"].into_iter().all(listed));
+        assert!(top.iter().any(|key| key.name == "seed"));
+        for (section, keys) in &sections {
+            assert!(!keys.is_empty() && keys.iter().all(|key| !key.doc.is_empty()), "{section}");
+        }
     }
 }

@@ -9,7 +9,7 @@ use crate::manifest::{Cost, Counts, InputRecord, Manifest, OutputRecord, manifes
 use crate::plan::Plan;
 use crate::report::{Place, report};
 use curate_core::{Budget, Ctx, Error, Result, format_bytes};
-use curate_ingest::{OutputSpec, Source, Written, WrittenFile};
+use curate_ingest::{Format, Layout, OutputSpec, Source, Written, WrittenFile};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::time::Instant;
@@ -46,6 +46,7 @@ pub fn select(plan: &Plan, host: &Host) -> Result<Manifest> {
     host.install(|| {
         let ctx = host.ctx(plan.seed)?;
         let prepared = prepare(plan, host, &ctx)?;
+        spare_inputs(plan, &prepared)?;
         let mut sink = curate_ingest::create(&output, output_schema(prepared.source.schema(), plan.output.plain)?)?;
         let chosen = choose(prepared, host, &ctx)?;
         write_picks(&chosen.source, &chosen.selection, plan.output.plain, sink.as_mut(), &host.scratch, &ctx)?;
@@ -71,6 +72,7 @@ pub fn forecast(plan: &Plan, host: &Host) -> Result<Forecast> {
     host.install(|| {
         let ctx = host.ctx(plan.seed)?;
         let prepared = prepare(plan, host, &ctx)?;
+        spare_inputs(plan, &prepared)?;
         let Prepared { source, want, budget, .. } = &prepared;
         let rows = source.rows();
         let selected = match budget {
@@ -103,6 +105,36 @@ fn output_spec(plan: &Plan) -> Result<OutputSpec> {
         overwrite: plan.output.overwrite,
         shard_rows: plan.output.shard_rows,
     })
+}
+
+/// Refuse to write over what is read: the rows, the target, or a folder that holds them.
+fn spare_inputs(plan: &Plan, prepared: &Prepared) -> Result<()> {
+    let target = prepared.target.iter().flat_map(|(target, _)| target.files());
+    let manifest = manifest_path(&plan.output.path);
+    let outputs: Vec<&str> = [Some(&plan.output.path), plan.output.report.as_ref(), manifest.as_ref()]
+        .into_iter()
+        .flatten()
+        .map(String::as_str)
+        .collect();
+    for file in prepared.source.files().iter().chain(target).filter(|file| file.path != "-") {
+        if let Some(output) = outputs.iter().find(|output| replaces(output, &file.path)) {
+            return Err(Error::usage(
+                "output/is-input",
+                format!("{output} would be written over {}, which is read", file.path),
+            )
+            .hint("choose another name with -o; the input is never changed"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether writing `output` would replace the file `input`: they are one file, or the output is a folder around it.
+fn replaces(output: &str, input: &str) -> bool {
+    let local = |path: &str| std::fs::canonicalize(path.strip_prefix("file://").unwrap_or(path));
+    match (local(output), local(input)) {
+        (Ok(output), Ok(input)) => input.starts_with(output),
+        _ => output == input,
+    }
 }
 
 /// Digest over all units of an input, in order.
@@ -147,17 +179,27 @@ pub(crate) fn counts(chosen: &Chosen) -> Counts {
         input_rows: source.rows(),
         filtered_rows: features.filtered_rows,
         skipped_rows: features.skipped_rows,
+        unsaid_rows: features.unsaid.len() as u64,
         dropped_rows: dropped,
         pool_rows: features.pool.rows() as u64 - dropped,
         selected_rows: selection.picks.len() as u64,
     }
 }
 
-/// Figures of the method and of the filters.
+/// Figures of the method and of the filters; a note where the input has no answers.
 pub(crate) fn figures(chosen: &Chosen) -> Map<String, Value> {
     let filters =
         chosen.verdicts.iter().map(|(name, _, verdict)| (name.clone(), Value::Object(verdict.report.clone())));
-    chosen.selection.report.clone().into_iter().chain(filters).collect()
+    let note = no_answers(chosen.source.layout()).map(|note| ("note".to_owned(), Value::from(note)));
+    chosen.selection.report.clone().into_iter().chain(filters).chain(note).collect()
+}
+
+/// What is to be said of rows that have a prompt and no column of answers.
+fn no_answers(layout: &Layout) -> Option<&'static str> {
+    let alone = !layout.roles.prompt.is_empty() && layout.roles.response.is_empty() && layout.roles.messages.is_none();
+    (alone && layout.format != Format::Verl).then_some(
+        "no answers: 100% of rows have nothing to train on; name the column of answers with --map response=COLUMN",
+    )
 }
 
 fn output_record(file: &WrittenFile) -> OutputRecord {
@@ -202,5 +244,26 @@ impl std::fmt::Display for Forecast {
             format_bytes(self.vector_bytes)
         )?;
         write!(f, "expect    about {} of memory, about {:.0} s", format_bytes(self.memory_bytes), self.seconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_output_replaces_itself_under_any_name_and_what_its_folder_holds() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+        std::fs::create_dir(folder.path().join("in")).unwrap();
+        std::fs::write(at("in/a.jsonl"), "x").unwrap();
+        for output in ["in/a.jsonl", "in/../in/a.jsonl", "in/", "."] {
+            assert!(replaces(&at(output), &at("in/a.jsonl")), "{output}");
+        }
+        assert!(replaces(&format!("file://{}", at("in/a.jsonl")), &at("in/a.jsonl")));
+        for output in ["in/b.jsonl", "in/a.jsonl.curate.json", "out/"] {
+            assert!(!replaces(&at(output), &at("in/a.jsonl")), "{output}");
+        }
+        assert!(replaces("s3://bucket/a.parquet", "s3://bucket/a.parquet"));
     }
 }

@@ -35,6 +35,9 @@ pub fn verify(output: &str, host: &Host) -> Result<Vec<Check>> {
     if crate::online::is_run(output) {
         return crate::online::verify(output, host);
     }
+    if crate::train::is_run(output) {
+        return crate::train::verify(output, host);
+    }
     let manifest = read_manifest(output)?;
     let mut checks = check_files(output, &manifest)?;
     checks.extend(host.install(|| replay(&manifest, host))?);

@@ -87,9 +87,20 @@ pub(crate) enum Command {
     /// Time a kernel or stage on this machine
     Bench(BenchArgs),
     /// Examine this machine: GPU, libraries, every kernel and model against the processor, and what speed each reaches
-    #[command(
-        after_help = "Examples:\n  curate doctor                           the first GPU, or the processor where there is none that works\n  curate doctor --device cuda --quick     a minute; exit code 4 and what to install where there is no GPU\n  curate doctor --device all --json       every GPU, for machines\n  curate doctor --device cpu              the processor alone\n\nThe first table says what is installed. The second compares: each error stands beside the bound it must keep, and anything marked WRONG\nis a defect of chip, driver or program. The third measures what the chip can do at best (a large product, a large copy), the fourth how near\nto that the workloads come. docs/gpu.md explains every line and how to cure what is missing.\n\nExit codes: 0 all is well, 4 no such device, a failed check or a workload that did not run."
-    )]
+    #[command(after_help = "Examples:
+  curate doctor                        # the first GPU that works, else the processor
+  curate doctor --device cuda --quick  # a minute; tells what to install for a GPU
+  curate doctor --device all --json    # every GPU, for machines
+  curate doctor --device cpu           # the processor alone
+
+The first table says what is installed. The second compares: each error stands
+beside the bound it must keep, and anything marked WRONG is a defect of chip,
+driver or program. The third measures what the chip can do at best (a large
+product, a large copy), the fourth how near to that the workloads come.
+docs/gpu.md explains every line and how to cure what is missing.
+
+Exit codes: 0 all is well; exit code 4: no such device, a failed check, or a
+workload that did not run.")]
     Doctor(DoctorArgs),
     /// Print shell completions
     Completions(CompletionsArgs),
@@ -170,7 +181,7 @@ pub(crate) struct SelectArgs {
     /// Parameter of the method (repeatable); see curate methods NAME
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Filter before the method, such as semantic-dedup or semantic-dedup:threshold=0.9 (repeatable)
+    /// Filter before the method, such as semantic-dedup or semantic-dedup:epsilon=0.05 (repeatable)
     #[arg(long)]
     pub filter: Vec<String>,
     /// Quality of a row: column:NAME, a scorer, or an expression such as "0.5*z(ifd) + z(mtld)"
@@ -260,6 +271,7 @@ pub(crate) struct ExplainArgs {
 
 /// `curate run`.
 #[derive(Args, Debug)]
+#[command(after_help = crate::run_args::text())]
 pub(crate) struct RunArgs {
     /// Plan (TOML) or manifest (.curate.json)
     pub plan: String,
@@ -445,4 +457,54 @@ pub(crate) fn params(texts: &[String]) -> curate_api::Result<Map<String, Value>>
 pub(crate) fn typed(text: String) -> Value {
     let parsed: Option<Map<String, Value>> = toml::from_str(&format!("v = {text}")).ok();
     parsed.and_then(|mut m| m.remove("v")).unwrap_or(Value::String(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cli;
+    use clap::{Command, CommandFactory};
+    use std::collections::BTreeMap;
+
+    /// A command with those below it.
+    fn family(command: Command) -> Vec<Command> {
+        let below: Vec<Command> = command.get_subcommands().cloned().collect();
+        std::iter::once(command).chain(below.into_iter().flat_map(family)).collect()
+    }
+
+    /// All that the help of a command says.
+    fn words(command: &Command) -> String {
+        let flags = command.get_arguments().flat_map(|arg| [arg.get_help(), arg.get_long_help()]);
+        let own = [command.get_after_help(), command.get_about(), command.get_long_about()];
+        flags.chain(own).flatten().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn parameters_in_help_exist() {
+        let methods = curate_api::methods();
+        let known: BTreeMap<&str, Vec<&str>> =
+            methods.iter().map(|m| (m.info.name, m.params.iter().map(|p| p.name.as_str()).collect())).collect();
+        let texts = family(Cli::command()).iter().map(words).collect::<Vec<_>>().join("\n");
+        let split = |c: char| c.is_whitespace() || "\"'`()[]".contains(c);
+        let mut seen = 0;
+        for (head, params) in texts.split(split).filter_map(|word| word.split_once(':')) {
+            let name = head.rsplit(',').next().unwrap_or_default();
+            let Some((key, _)) = params.split_once('=') else { continue };
+            if name == "http" || name == "NAME" {
+                continue;
+            }
+            assert!(known.get(name).is_some_and(|keys| keys.contains(&key)), "{name}:{params} cannot be given");
+            seen += 1;
+        }
+        assert!(seen >= 4, "{seen} examples were found");
+    }
+
+    #[test]
+    fn examples_can_be_pasted() {
+        for command in family(Cli::command()) {
+            let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for line in text.lines().filter(|line| line.starts_with(' ')) {
+                assert!(line.chars().count() <= 98, "{}: clap would break '{line}'", command.get_name());
+            }
+        }
+    }
 }

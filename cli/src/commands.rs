@@ -28,7 +28,9 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
     match command {
         Command::Methods(args) => methods(&args, machine.json),
         Command::Completions(args) => {
-            clap_complete::generate(args.shell, &mut Cli::command(), "curate", &mut std::io::stdout());
+            let mut text = Vec::new();
+            clap_complete::generate(args.shell, &mut Cli::command(), "curate", &mut text);
+            print_bytes(&text);
             Ok(ExitCode::SUCCESS)
         }
         Command::Man => man(),
@@ -83,6 +85,10 @@ fn work(command: Command, session: &Session) -> Result<ExitCode> {
         }
         Command::Compare(args) => {
             let (plan, wanted) = (plan(args.train.all_layers()?)?, args.plan()?);
+            if args.train.select.dry_run {
+                let found = session.shown(|host| wanted.forecast(&plan, host))?;
+                return session.say(&found, || found.to_string());
+            }
             compared(&plan, &wanted, session)
         }
         Command::Inspect(args) => {
@@ -132,7 +138,7 @@ impl Session {
             cache,
             scratch: scratch.path().join("scratch"),
             hub: HubOptions::from_vars(variable),
-            memory: Memory::limited(curate_api::parse_bytes(&machine.memory)?),
+            memory: memory(&machine.memory)?,
             threads: machine.threads.map_or(cores, usize::from),
             device: machine.device.clone(),
             progress: Progress::root("run"),
@@ -145,10 +151,8 @@ impl Session {
 
     /// Say once that there is no GPU, where one would have been used.
     fn say_where(&self) {
-        if let ("auto", false) = (self.host.device.as_str(), self.quiet)
-            && let Some(why) = curate_api::why_no_gpu()
-        {
-            eprintln!("running on the processor, without a GPU ({why})");
+        if let Some(line) = (!self.quiet).then(|| self.host.without_gpu()).flatten() {
+            eprintln!("{line}");
         }
     }
 
@@ -173,12 +177,28 @@ pub(crate) fn print(text: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{text}");
 }
 
+/// The same for text that ends as it should.
+fn print_bytes(text: &[u8]) {
+    let _ = std::io::stdout().lock().write_all(text);
+}
+
 pub(crate) fn to_json(value: &impl Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(|e| Error::io("json", e.to_string()))
 }
 
 pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|v| !v.is_empty())
+}
+
+/// The bound on resident memory; the program alone needs about 40 MiB.
+fn memory(text: &str) -> Result<Memory> {
+    const LEAST: u64 = 64 << 20;
+    let bytes = curate_api::parse_bytes(text)?;
+    if bytes < LEAST {
+        return Err(Error::usage("memory/too-small", format!("--memory {text} is less than the program itself needs"))
+            .hint(format!("give at least {}", curate_api::format_bytes(LEAST))));
+    }
+    Ok(Memory::limited(bytes))
 }
 
 fn default_cache() -> Result<PathBuf> {
@@ -314,8 +334,8 @@ fn columns(
 fn methods(args: &MethodsArgs, as_json: bool) -> Result<ExitCode> {
     let text = match &args.name {
         _ if args.markdown => curate_api::methods_markdown(),
-        Some(name) if as_json => to_json(&curate_api::find_method(name)?)?,
-        Some(name) => view::method(&curate_api::find_method(name)?),
+        Some(name) if as_json => to_json(&one_method(name)?)?,
+        Some(name) => view::method(&one_method(name)?),
         None if as_json => to_json(&curate_api::methods())?,
         None => view::methods(&curate_api::methods()),
     };
@@ -323,8 +343,18 @@ fn methods(args: &MethodsArgs, as_json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// A method by name; where there is none, the one that was probably meant is named.
+fn one_method(name: &str) -> Result<curate_api::Method> {
+    curate_api::find_method(name).map_err(|error| {
+        let all = curate_api::methods();
+        error.did_you_mean(name, &all.iter().map(|method| method.info.name).collect::<Vec<_>>())
+    })
+}
+
 fn man() -> Result<ExitCode> {
-    clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout())?;
+    let mut text = Vec::new();
+    clap_mangen::Man::new(Cli::command()).render(&mut text)?;
+    print_bytes(&text);
     Ok(ExitCode::SUCCESS)
 }
 

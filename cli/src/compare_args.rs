@@ -8,13 +8,16 @@ use serde_json::Value;
 
 /// `curate compare`.
 #[derive(Args, Debug, Clone)]
-#[command(
-    after_help = "Examples:\n  curate compare corpus.parquet --methods kmeans-quality,top-score --quality column:score --budget 5% \\\n    \
-    --model FOLDER --learning-rate 1e-4 --max-steps 200 --eval held-out.parquet -o comparison\n  \
-    curate compare corpus.parquet --methods uds,max-loss --candidates 64 --seeds 1,2,3 --judge number \\\n    \
-    --model FOLDER --learning-rate 1e-4 --max-steps 200 --eval-share 0.1 -o comparison\n\n\
-    random and length-matched-random are always compared, too. A stopped comparison goes on when it is called again."
-)]
+#[command(after_help = "Examples:
+  curate compare corpus.parquet --methods kmeans-quality,top-score \\
+    --quality column:score --budget 5% --model FOLDER --lr 1e-4 --max-steps 200 \\
+    --eval held-out.parquet -o comparison
+  curate compare corpus.parquet --methods uds,max-loss --candidates 64 \\
+    --seeds 1,2,3 --judge number --model FOLDER --lr 1e-4 --max-steps 200 \\
+    --eval-share 0.1 -o comparison
+
+random and length-matched-random are always compared, too. A stopped comparison
+goes on when it is called again.")]
 pub(crate) struct CompareArgs {
     /// Input, budget, model and training options, as for `curate train`; -o names the folder for results.
     #[command(flatten)]

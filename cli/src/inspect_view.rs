@@ -1,5 +1,6 @@
 //! `curate inspect` in the terminal.
 
+use crate::view::visible;
 use curate_api::{Distribution, Inspection, Sample, format_bytes};
 
 const BOLD: &str = "\x1b[1m";
@@ -27,12 +28,12 @@ pub(crate) fn inspection(found: &Inspection, paint: &Paint) -> String {
     if found.files.len() > 8 {
         lines.push(format!("  ... and {} more", found.files.len() - 8));
     }
-    lines.push(format!("\n{}  {}", head("FORMAT"), found.layout));
+    lines.push(format!("\n{}  {}", head("FORMAT"), visible(&found.layout)));
     let width = found.columns.iter().map(|c| c.name.chars().count()).max().unwrap_or(0).min(32);
     for c in &found.columns {
         let nulls = if c.nulls > 0 { paint.on(YELLOW, &format!("  {} null", c.nulls)) } else { String::new() };
-        let kind: String = c.kind.chars().take(60).collect();
-        lines.push(format!("  {:<width$}  {}{nulls}", c.name, paint.on(DIM, &kind)));
+        let kind: String = visible(&c.kind).chars().take(60).collect();
+        lines.push(format!("  {:<width$}  {}{nulls}", visible(&c.name), paint.on(DIM, &kind)));
     }
     if !found.roles.is_empty() {
         let roles: Vec<String> = found.roles.iter().map(|(role, n)| format!("{role} {n}")).collect();
@@ -64,9 +65,10 @@ fn health(found: &Inspection, paint: &Paint) -> Vec<String> {
         ),
         (found.oversized_rows, "rows above 2048 tokens", "a trainer will cut them, or --where on length"),
         (found.zero_label_rows, "rows with nothing to train on", "check the response column (--map response=NAME)"),
-        (found.skipped_rows, "rows skipped as unreadable", "run without --on-bad-row skip to see the first"),
+        (found.skipped_rows, "unreadable rows", "repair them, or leave them out with --on-bad-row skip"),
         (found.filtered_rows, "rows excluded by --where", ""),
     ];
+    let bad = found.bad_rows.iter().map(|bad| format!("       {}", visible(bad)));
     items
         .iter()
         .map(|(count, what, hint)| match count {
@@ -78,6 +80,7 @@ fn health(found: &Inspection, paint: &Paint) -> Vec<String> {
                 100.0 * *n as f64 / found.rows.max(1) as f64
             ),
         })
+        .chain(bad)
         .collect()
 }
 
@@ -115,13 +118,13 @@ pub(crate) fn marked(text: &str, ranges: &[std::ops::Range<usize>], paint: &Pain
     out.lines().map(|l| format!("  {l}")).collect::<Vec<_>>().join("\n")
 }
 
-/// Long stretches are cut in the middle.
+/// Long stretches are cut in the middle; control characters are written out.
 fn shorten(text: &str) -> String {
     let count = text.chars().count();
     if count <= 700 {
-        return text.to_owned();
+        return visible(text);
     }
     let head: String = text.chars().take(500).collect();
     let tail: String = text.chars().skip(count - 150).collect();
-    format!("{head} [... {} characters ...] {tail}", count - 650)
+    format!("{} [... {} characters ...] {}", visible(&head), count - 650, visible(&tail))
 }

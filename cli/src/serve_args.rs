@@ -10,21 +10,24 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const EXAMPLES: &str = "\
-Try it on this machine (the dashboard is at http://127.0.0.1:7878/):
+const EXAMPLES: &str = r#"Try it on this machine (the dashboard is at http://127.0.0.1:7878/):
   curate serve
-  curl http://127.0.0.1:7878/v1/sessions -H 'Content-Type: application/json' -d '{\"id\": \"first\", \"batch\": 4,
-    \"plan\": {\"input\": {\"paths\": [\"data.jsonl\"]}, \"select\": {\"use\": \"kmeans-quality\", \"budget\": \"5%\"}}}'
-  curl http://127.0.0.1:7878/v1/sessions/first/propose -H 'Content-Type: application/json' -d '{\"step\": 1}'
+  curl http://127.0.0.1:7878/v1/sessions -H 'Content-Type: application/json' \
+    -d '{"id": "first", "batch": 4, "plan": {"input": {"paths": ["data.jsonl"]},
+         "select": {"use": "kmeans-quality", "budget": "5%"}}}'
+  curl http://127.0.0.1:7878/v1/sessions/first/propose \
+    -H 'Content-Type: application/json' -d '{"step": 1}'
 
 Let others in, with tokens and TLS:
   curate serve token add trainer --scope feed --expires 30d
-  curate serve --bind 0.0.0.0:7878 --tls-cert cert.pem --tls-key key.pem --allow /data --allow s3://lake/sets
+  curate serve --bind 0.0.0.0:7878 --tls-cert cert.pem --tls-key key.pem \
+    --allow /data --allow s3://lake/sets
 
 Behind a proxy that speaks TLS:
-  curate serve --bind 10.0.0.5:7878 --insecure-http --public-host curate.example.org
+  curate serve --bind 10.0.0.5:7878 --insecure-http \
+    --public-host curate.example.org
 
-Every call is described at http://127.0.0.1:7878/docs while the server runs.";
+Every call is described at http://127.0.0.1:7878/docs while the server runs."#;
 
 /// `curate serve`.
 #[derive(Args, Debug)]

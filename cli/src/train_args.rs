@@ -7,12 +7,13 @@ use serde_json::{Value, json};
 
 /// `curate train`.
 #[derive(Args, Debug, Clone)]
-#[command(
-    after_help = "Examples:\n  curate train picks.parquet --model FOLDER -o run --lora 8 --learning-rate 2e-4\n  \
-    curate train corpus/*.parquet --budget 5% --model FOLDER -o run --learning-rate 1e-5 --eval held-out.parquet\n  \
-    curate train corpus/*.parquet --online uds --candidates 64 --batch-size 8 --model FOLDER -o run --learning-rate 1e-5\n  \
-    curate train --options                    every training option with its meaning"
-)]
+#[command(after_help = "Examples:
+  curate train picks.parquet --model FOLDER -o run --lora 8 --lr 2e-4
+  curate train corpus/*.parquet --budget 5% --model FOLDER -o run \\
+    --lr 1e-5 --eval held-out.parquet
+  curate train corpus/*.parquet --online uds --candidates 64 --batch-size 8 \\
+    --model FOLDER -o run --lr 1e-5
+  curate train --options        # every training option with its meaning")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct TrainArgs {
     /// What to train on; with --budget, what to choose from. -o names the folder for checkpoints, log and model.
@@ -152,8 +153,10 @@ impl TrainArgs {
 
 /// `curate eval`.
 #[derive(Args, Debug, Clone)]
-#[command(after_help = "Examples:\n  curate eval held-out.parquet --model run/model --by source\n  \
-    curate eval gsm8k_test.parquet --model run/model --judge numeric --max-new-tokens 256 --answers answers.jsonl")]
+#[command(after_help = "Examples:
+  curate eval held-out.parquet --model run/model --by source
+  curate eval gsm8k_test.parquet --model run/model --judge numeric \\
+    --max-new-tokens 256 --answers answers.jsonl")]
 pub(crate) struct EvalArgs {
     /// Rows to judge by.
     #[command(flatten)]

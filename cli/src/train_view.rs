@@ -15,10 +15,11 @@ pub(crate) fn trained(done: &TrainDone) -> String {
         data.truncated_rows,
         done.eval_rows
     )];
+    lines.extend(data.at_the_limit().map(|said| format!("lengths   {said}")));
     if !data.weightless.is_empty() {
         lines.push(format!("weights   {} rows weigh 0 and are left out", data.weightless.len()));
     }
-    lines.push(format!("tokens    {}, {} of them learned", data.tokens, data.labelled_tokens));
+    lines.push(format!("tokens    {} in these rows, {} of them to be learned", data.tokens, data.labelled_tokens));
     let resumed = report.resumed_from.map_or_else(String::new, |step| format!(", resumed from step {step}"));
     let ends = |losses: &[f64]| Some((*losses.first()?, *losses.last()?));
     if let Some((first, last)) = ends(&report.losses) {
@@ -48,18 +49,24 @@ pub(crate) fn trained(done: &TrainDone) -> String {
         ));
     }
     lines.push(format!("wrote     {}", done.model));
-    // of a resumed run the tokens before it count too, their time does not
-    let rate = match report.resumed_from {
-        None => format!(" at {:.0} tokens/s", report.tokens as f64 / done.training_seconds.max(1e-9)),
-        Some(_) => String::new(),
-    };
     lines.push(format!(
-        "took      {:.1} s, {:.1} s of it training{rate}, peak memory {}",
+        "took      {:.1} s, {:.1} s of it training{}, peak memory {}",
         done.seconds,
         done.training_seconds,
+        pace(done),
         format_bytes(done.peak_rss_bytes)
     ));
     lines.join("\n")
+}
+
+/// Seconds and speed of the steps alone; those of a resumed run hold the steps before it.
+fn pace(done: &TrainDone) -> String {
+    let (tokens, seconds) = (done.report.tokens, done.step_seconds);
+    if seconds <= 0.0 {
+        return String::new();
+    }
+    let of = if done.report.resumed_from.is_some() { "all steps" } else { "the steps" };
+    format!(" ({of} alone {seconds:.1} s: {tokens} tokens at {:.0} tokens/s)", tokens as f64 / seconds)
 }
 
 /// Before training.
@@ -79,6 +86,7 @@ pub(crate) fn forecast(found: &TrainForecast, paint: &Paint) -> String {
         ),
         format!("steps     {}; {} rows held out", found.steps, found.eval_rows),
     ];
+    lines.extend(data.at_the_limit().map(|said| format!("lengths   {said}")));
     lines.extend(found.online.iter().flat_map(online));
     lines.extend([
         format!(
@@ -133,5 +141,12 @@ pub(crate) fn judged(done: &EvalDone) -> String {
         let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
         cells.join("  ").trim_end().to_owned()
     };
-    format!("{} rows, model {}\n\n{}", done.rows, done.model, rows.iter().map(line).collect::<Vec<_>>().join("\n"))
+    let data = &done.data;
+    let left_out = match data.rows.saturating_sub(data.kept_rows) {
+        0 => String::new(),
+        _ => format!(" ({} empty, {} with nothing to judge)", data.empty.len(), data.unlabelled.len()),
+    };
+    let head = format!("{} of {} rows{left_out}, model {}", done.rows, data.rows, done.model);
+    let head: Vec<String> = [head].into_iter().chain(data.at_the_limit()).collect();
+    format!("{}\n\n{}", head.join("\n"), rows.iter().map(line).collect::<Vec<_>>().join("\n"))
 }

@@ -5,10 +5,11 @@ use curate_api::{Check, Explanation, Manifest, Method, ParamDoc, format_bytes, m
 /// After `select` and `run`.
 pub(crate) fn manifest(m: &Manifest) -> String {
     let c = &m.counts;
-    let mut lines = vec![format!("read      {} rows, {}", c.input_rows, m.layout)];
+    let mut lines = vec![format!("read      {} rows, {}", c.input_rows, visible(&m.layout))];
     for (count, what) in [
         (c.filtered_rows, "excluded by --where"),
         (c.skipped_rows, "skipped as unreadable"),
+        (c.unsaid_rows, "left out: the prompt alone fills the model's window, or there is no answer"),
         (c.dropped_rows, "dropped by filters"),
     ] {
         if count > 0 {
@@ -25,7 +26,7 @@ pub(crate) fn manifest(m: &Manifest) -> String {
         let used = m.groups.iter().filter(|g| g.picked_rows > 0).count();
         lines.push(format!("          from {used} of {} groups", m.groups.len()));
     }
-    for key in ["warning", "inertia", "silhouette"] {
+    for key in ["warning", "note", "inertia", "silhouette"] {
         if let Some(value) = m.report.get(key) {
             let words = value.as_f64().map_or_else(|| value.to_string(), |number| format!("{number:.4}"));
             lines.push(format!("          {key} {}", value.as_str().map_or(words, str::to_owned)));
@@ -41,7 +42,8 @@ pub(crate) fn manifest(m: &Manifest) -> String {
         m.cost.threads,
         m.cost.backend
     ));
-    lines.push(format!("next      curate explain {} --row N", m.plan.output.path));
+    let again = !m.plan.input.paths.iter().any(|path| path == "-");
+    lines.extend(again.then(|| format!("next      curate explain {} --row N", m.plan.output.path)));
     lines.join("\n")
 }
 
@@ -49,7 +51,8 @@ pub(crate) fn manifest(m: &Manifest) -> String {
 pub(crate) fn explanation(e: &Explanation) -> String {
     let verdict = if e.kept { "KEPT" } else { "DROPPED" };
     let mut lines = vec![format!("row {}: {verdict}", e.row), quote(&e.text)];
-    lines.extend(e.because.iter().map(|b| format!("  - {b}")));
+    lines.extend(e.warning.iter().map(|w| format!("  ! {w}")));
+    lines.extend(e.because.iter().map(|b| format!("  - {}", visible(b))));
     if let (Some(score), Some(p)) = (e.score, e.score_percentile) {
         lines.push(format!("  - Score {score:.4}: higher than {p:.1}% of the pool."));
     }
@@ -57,7 +60,7 @@ pub(crate) fn explanation(e: &Explanation) -> String {
         lines.push(format!("  - Quality {quality:.4}: higher than {p:.1}% of the pool."));
     }
     if let Some(n) = &e.nearest_kept {
-        lines.push(format!("  - Nearest kept neighbour: row {} (rank {}, cosine {:.3}):", n.row, n.rank, n.cosine));
+        lines.push(format!("  - Nearest kept neighbour: row {} (rank {}, cosine {:.3}):", n.row, n.rank + 1, n.cosine));
         lines.push(quote(&n.text));
     }
     lines.join("\n")
@@ -66,7 +69,20 @@ pub(crate) fn explanation(e: &Explanation) -> String {
 fn quote(text: &str) -> String {
     let short: String = text.chars().take(160).collect();
     let more = if text.chars().count() > 160 { "..." } else { "" };
-    format!("      \"{}{more}\"", short.replace(['\n', '\r'], " "))
+    format!("      \"{}{more}\"", visible(&short.replace(['\n', '\r'], " ")))
+}
+
+/// A text that moves no cursor and changes no colour: control characters other than line ends and tabs are written out.
+pub(crate) fn visible(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.replace("\r\n", "\n").chars() {
+        match character {
+            '\n' | '\t' => out.push(character),
+            c if c.is_control() => out.extend(c.escape_unicode()),
+            c => out.push(c),
+        }
+    }
+    out
 }
 
 /// `curate methods`.
@@ -152,4 +168,16 @@ pub(crate) fn checks(all: &[Check]) -> String {
         )
     };
     all.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_written_out() {
+        let shown = visible("a\tb\r\nc\u{1b}[2J\u{7}\0\u{9b}31m\u{7f}ü\r");
+        assert_eq!(shown, "a\tb\nc\\u{1b}[2J\\u{7}\\u{0}\\u{9b}31m\\u{7f}ü\\u{d}");
+        assert_eq!(quote("x\u{1b}]0;t\u{7}\ny"), "      \"x\\u{1b}]0;t\\u{7} y\"");
+    }
 }

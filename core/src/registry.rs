@@ -247,14 +247,29 @@ fn check_param(method: &str, table: &[ParamDoc], key: &str, value: &Value) -> Re
     Ok(())
 }
 
+impl Error {
+    /// The hint that names the nearest of the known names, where one is near, and all of them.
+    #[must_use]
+    pub fn did_you_mean(self, given: &str, names: &[&str]) -> Self {
+        self.hint(suggest(given, names))
+    }
+}
+
 /// A hint with the nearest name first.
 fn suggest(given: &str, names: &[&str]) -> String {
-    let near = names.iter().map(|name| (edit_distance(given, name), *name)).min();
     let list = if names.is_empty() { "it takes none".to_owned() } else { format!("known: {}", names.join(", ")) };
-    match near {
-        Some((distance, name)) if distance <= 3.min(name.len() / 2) => format!("did you mean '{name}'? {list}"),
-        _ => list,
-    }
+    nearest(given, names).map_or_else(|| list.clone(), |name| format!("did you mean '{name}'? {list}"))
+}
+
+/// The name that was probably meant: a few letters away, or begun and not ended.
+fn nearest<'a>(given: &str, names: &[&'a str]) -> Option<&'a str> {
+    let letters = |text: &str| text.chars().count();
+    let near = |(distance, name): &(usize, &str)| {
+        *distance <= 3.min(letters(name) / 2).max(1) && *distance < letters(given).max(letters(name))
+    };
+    let by_letters = names.iter().map(|name| (edit_distance(given, name), *name)).min().filter(near);
+    let begun = || names.iter().copied().find(|name| letters(given) >= 3 && name.starts_with(given));
+    by_letters.map(|(_, name)| name).or_else(begun)
 }
 
 fn edit_distance(a: &str, b: &str) -> usize {
@@ -337,6 +352,19 @@ mod tests {
         assert_eq!(code(json!({"draw": "greed"})), Some("params/choice"));
         assert_eq!(code(json!({"k": "three"})), Some("params/type"));
         assert!(find(TABLE, "dmo", "method").err().unwrap().hint_text().unwrap().contains("did you mean 'demo'"));
+    }
+
+    #[test]
+    fn the_name_that_was_meant_is_named() {
+        let names = ["k", "kmeans-quality", "k-center", "sharegpt", "facility-location"];
+        let meant = |given| nearest(given, &names);
+        assert_eq!(meant("kk"), Some("k"));
+        assert_eq!(meant("kmean-quality"), Some("kmeans-quality"));
+        assert_eq!(meant("kmean"), Some("kmeans-quality"));
+        assert_eq!(meant("facility"), Some("facility-location"));
+        assert_eq!(meant("sharegtp"), Some("sharegpt"));
+        assert_eq!((meant("x"), meant(""), meant("abacus")), (None, None, None));
+        assert_eq!(suggest("x", &[]), "it takes none");
     }
 
     #[test]

@@ -202,3 +202,40 @@ fn rendered_rows_count_their_characters() {
     let row = desk.read(&InputSpec { chat_template: Some(template), ..InputSpec::of(path) }).unwrap().remove(0);
     assert_eq!((row.embed.as_str(), row.full.as_str()), ("äö", "<user>äö<assistant>xyz"));
 }
+
+#[test]
+fn a_map_overrules_only_what_it_names() {
+    let desk = Desk::new();
+    let layout = |row: &str, map: &[(&str, &str)]| {
+        let map = map.iter().map(|(role, column)| ((*role).to_owned(), (*column).to_owned())).collect();
+        let spec = InputSpec { map, ..InputSpec::of(desk.put("x.jsonl", row)) };
+        desk.open(&spec).unwrap().layout().to_string()
+    };
+    let alpaca = r#"{"instruction":"a","input":"b","output":"c","system":"s","other":"o"}"#;
+    let all = "alpaca: system=system, prompt=instruction+input, response=output (mapped)";
+    assert_eq!(layout(alpaca, &[("prompt", "instruction")]), all);
+    assert_eq!(
+        layout(alpaca, &[("prompt", "other")]),
+        "prompt-completion: system=system, prompt=other, response=output (mapped)"
+    );
+    assert_eq!(
+        layout(alpaca, &[("prompt", "instruction"), ("input", "other")]),
+        "alpaca: system=system, prompt=instruction+other, response=output (mapped)"
+    );
+    assert_eq!(
+        layout(r#"{"q":"a","answer":"b"}"#, &[("prompt", "q")]),
+        "prompt-completion: prompt=q, response=answer (mapped)"
+    );
+    assert_eq!(layout(r#"{"answer":"b"}"#, &[("prompt", "answer")]), "prompt-completion: prompt=answer (mapped)");
+    assert_eq!(layout(r#"{"query":"a","reply":"b"}"#, &[]), "question-answer: prompt=query, response=reply (detected)");
+}
+
+#[test]
+fn files_that_make_two_formats_together_are_to_be_given_one_at_a_time() {
+    let desk = Desk::new();
+    let alpaca = desk.put("a.jsonl", "{\"instruction\":\"a\",\"output\":\"b\"}\n");
+    let other = desk.put("q.jsonl", "{\"question\":\"a\",\"answer\":\"b\"}\n");
+    let error = desk.open(&InputSpec { paths: vec![alpaca, other], ..InputSpec::default() }).err().unwrap();
+    assert_eq!(error.code(), "format/unknown");
+    assert!(error.hint_text().unwrap().contains("give them one at a time"), "{error}");
+}

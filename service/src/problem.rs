@@ -75,6 +75,11 @@ const STATUS: &[(&str, u16)] = &[
     ("step/conflict", 409),
     ("feedback/conflict", 409),
     ("seek/unknown", 409),
+    ("input/not-found", 422),
+    ("input/place", 422),
+    ("model/missing", 422),
+    ("hub/not-found", 422),
+    ("hub/forbidden", 422),
     ("body/too-large", 413),
     ("body/too-many-rows", 413),
     ("body/type", 415),
@@ -148,5 +153,19 @@ impl From<Error> for Failure {
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         Problem::from(&self.0).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_that_does_not_fit_is_422_also_where_reading_shows_it() {
+        let of = |error: Error| status(&error);
+        assert_eq!(of(Error::io("input/not-found", "")), 422);
+        assert_eq!(of(Error::data("input/empty", "")), 422);
+        assert_eq!(of(Error::usage("method/unknown", "")), 422);
+        assert_eq!(of(Error::io("store/failed", "")), 500);
     }
 }

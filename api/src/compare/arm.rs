@@ -58,6 +58,25 @@ pub(super) struct Arm<'a> {
     pub(super) seed: u64,
 }
 
+/// Refuse, before any arm is run, a method that lacks something: quality, a target, a reference, a column.
+///
+/// # Errors
+/// What opening the method's input gives, naming the method.
+pub(super) fn possible(base: &Base, wanted: &ComparePlan, method: &Use, host: &Host) -> Result<()> {
+    let arms = wanted.seeds.iter().map(|&seed| Arm { base, wanted, method, seed });
+    let Some(arm) = arms.into_iter().find(|arm| arm.kept().is_none()) else { return Ok(()) };
+    let plan = arm.plan_of()?;
+    host.install(|| {
+        let ctx = host.ctx(plan.seed)?;
+        if !arm.online() {
+            let (select, output) = (Some(arm.select_plan()), OutputPlan::default());
+            return prepare(&Plan { select, output, ..plan }, host, &ctx).map(drop);
+        }
+        let (online, train) = arm.online_plan(base.train.clone())?;
+        crate::online::possible(&plan, &online, &train, host, &ctx)
+    })
+}
+
 /// Seconds and operations of choosing.
 type Cost = (f64, f64);
 
@@ -74,17 +93,29 @@ impl Arm<'_> {
         blake3::hash(format!("{} {own}{reference}", self.base.digest).as_bytes()).to_hex().to_string()
     }
 
+    /// The arm as it was finished earlier.
+    pub(super) fn kept(&self) -> Option<ArmDone> {
+        let path = self.folder("arms").join(format!("seed-{}", self.seed)).join("arm.json");
+        let kept: ArmDone = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+        (kept.digest == self.digest()).then_some(kept)
+    }
+
+    /// Whether this arm was begun and not finished.
+    pub(super) fn begun(&self) -> bool {
+        let begun = self.folder("arms").join(format!("seed-{}", self.seed)).join("arm.begun");
+        std::fs::read_to_string(begun).is_ok_and(|digest| digest == self.digest())
+    }
+
     /// The arm as it was finished earlier; else run it.
     ///
     /// # Errors
     /// What choosing, training and judging give.
     pub(super) fn done(&self, host: &Host) -> Result<ArmDone> {
         let folder = self.folder("arms").join(format!("seed-{}", self.seed));
-        let (path, digest) = (folder.join("arm.json"), self.digest());
-        let kept: Option<ArmDone> = std::fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok());
-        if let Some(kept) = kept.filter(|kept| kept.digest == digest) {
+        if let Some(kept) = self.kept() {
             return Ok(kept);
         }
+        let (path, digest) = (folder.join("arm.json"), self.digest());
         let begun = folder.join("arm.begun");
         if std::fs::read_to_string(&begun).ok().as_deref() != Some(&digest) {
             remove(&folder)?;
@@ -101,14 +132,8 @@ impl Arm<'_> {
 
     fn run(&self, folder: &Path, host: &Host) -> Result<ArmDone> {
         let train = TrainPlan { out: folder.to_string_lossy().into_owned(), resume: true, ..self.base.train.clone() };
-        let selector = SELECTORS.iter().find(|entry| entry.info.name == self.method.name);
-        let selector = selector.map(|entry| entry.build(&self.method.params)).transpose()?;
-        let online = selector.is_none();
-        let mut plan = Plan { seed: self.seed, ..self.base.plan.clone() };
-        if selector.is_some_and(|selector| selector.target_needs().is_empty()) {
-            plan.target.clear();
-        }
-        let ((rows, cost), plan) = if online {
+        let plan = self.plan_of()?;
+        let ((rows, cost), plan) = if self.online() {
             let (online, train) = self.online_plan(train)?;
             let plan = Plan { online: Some(online), train: Some(train), ..plan };
             ((0, (0.0, 0.0)), plan)
@@ -120,6 +145,22 @@ impl Arm<'_> {
         let trained = crate::train::train(&plan, &host.part("train"))?;
         let exact = self.ask(&trained, folder, &host.part("judge"))?;
         self.report(&trained, folder, (rows, cost, exact))
+    }
+
+    /// Whether every batch is chosen while the model learns.
+    pub(super) fn online(&self) -> bool {
+        !SELECTORS.iter().any(|entry| entry.info.name == self.method.name)
+    }
+
+    /// The common plan with the arm's seed, and with the target only where the method takes one.
+    fn plan_of(&self) -> Result<Plan> {
+        let mut plan = Plan { seed: self.seed, ..self.base.plan.clone() };
+        let selector = SELECTORS.iter().find(|entry| entry.info.name == self.method.name);
+        let selector = selector.map(|entry| entry.build(&self.method.params)).transpose()?;
+        if selector.is_some_and(|selector| selector.target_needs().is_empty()) {
+            plan.target.clear();
+        }
+        Ok(plan)
     }
 
     /// Whether the method compares with a reference model.

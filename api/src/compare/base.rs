@@ -63,7 +63,7 @@ pub(super) fn base(plan: &Plan, wanted: &ComparePlan, host: &Host, ctx: &Ctx) ->
     }
     let source = open(&plan, host, ctx)?;
     let renderer = Renderer::choose(&source, &loaded.folder)?;
-    let longest = config.max_length.min(loaded.model.config.max_position_embeddings);
+    let longest = train.longest(&config, loaded.model.config.max_position_embeddings)?;
     let options = SequenceOptions { loss_on: config.loss_on, ..SequenceOptions::new(longest) };
     let rows = Rows { source: &source, renderer: &renderer, tokenizer: &loaded.tokenizer, options, weights: None };
     let data = rows.each(ctx, |_| ())?;
@@ -75,6 +75,22 @@ pub(super) fn base(plan: &Plan, wanted: &ComparePlan, host: &Host, ctx: &Ctx) ->
     let named = wanted.reference.as_ref();
     let reference = named.map(|name| crate::signals::digest(&folder_of(name, host, ctx)?)).transpose()?;
     Ok(Base { plan, train, digest, reference, rows: data.kept_rows, tokens: data.tokens, forward_flop, train_flop })
+}
+
+impl Base {
+    /// The same ground as it would lie in the folder that a plan names.
+    pub(super) fn at_home(mut self, plan: &Plan) -> Self {
+        let from = self.train.out.clone();
+        let to = plan.train.as_ref().map_or_else(String::new, |train| train.out.clone());
+        let moved = |path: &mut String| {
+            if let Ok(rest) = Path::new(path.as_str()).strip_prefix(&from) {
+                *path = Path::new(&to).join(rest).to_string_lossy().into_owned();
+            }
+        };
+        self.plan.input.paths.iter_mut().chain(&mut self.train.eval).chain([&mut self.train.model]).for_each(moved);
+        self.train.out = to;
+        self
+    }
 }
 
 /// What every arm needs of the training options; evaluations are added for the curve.

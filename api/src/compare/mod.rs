@@ -3,6 +3,7 @@
 
 mod arm;
 mod base;
+mod forecast;
 mod plan;
 mod plot;
 mod summary;
@@ -54,6 +55,7 @@ pub fn compare(plan: &Plan, wanted: &ComparePlan, host: &Host) -> Result<Compare
     let methods = wanted.all_methods()?;
     methods.iter().try_for_each(known)?;
     let base = host.install(|| base::base(plan, wanted, &host.part("prepare"), &host.ctx(plan.seed)?))?;
+    methods.iter().try_for_each(|method| arm::possible(&base, wanted, method, &host.part("check")))?;
     let arms_node = host.progress.child("arms");
     arms_node.set_total((methods.len() * wanted.seeds.len()) as u64);
     let mut arms = Vec::new();
@@ -63,7 +65,7 @@ pub fn compare(plan: &Plan, wanted: &ComparePlan, host: &Host) -> Result<Compare
             arms_node.note(format!("{} seed {seed}", plan::label(method)));
             let done = arm.done(&Host { progress: arms_node.child("arm"), ..host.clone() });
             arms_node.add(1);
-            done
+            done.map_err(way_on)
         };
         arms.push(wanted.seeds.iter().map(one).collect::<Result<Vec<_>>>()?);
     }
@@ -80,6 +82,14 @@ pub fn compare(plan: &Plan, wanted: &ComparePlan, host: &Host) -> Result<Compare
     curate_ingest::write_atomic(Path::new(&files[1]), text::markdown(&done).as_bytes())?;
     curate_ingest::write_atomic(Path::new(&files[2]), plot::svg(&done).as_bytes())?;
     Ok(done)
+}
+
+/// A stop, with the way on.
+fn way_on(error: Error) -> Error {
+    match error.code() {
+        "cancelled" => error.hint("finished arms are kept; run the same command again to go on from here"),
+        _ => error,
+    }
 }
 
 /// Refuse a name or parameter that no table knows, before any arm runs.

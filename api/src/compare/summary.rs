@@ -27,8 +27,10 @@ impl Stat {
 pub enum BreakEven {
     /// It is the baseline.
     Baseline,
-    /// It never reaches what random reaches in as many steps.
+    /// It gains nothing over random, or never reaches what random reaches in as many steps.
     Never,
+    /// What it gains is no more than the gain differs from seed to seed.
+    WithinNoise,
     /// It takes less time than random at any length of training.
     Always,
     /// It pays as soon as training on random rows would take longer than so many seconds.
@@ -117,12 +119,19 @@ fn mean_curve(arms: &[ArmDone]) -> Vec<(u64, f64)> {
     steps.filter_map(mean).collect()
 }
 
-/// Let random need `T` seconds for its final mean loss, and the method the share `f` of the steps for the same loss. A choice
+/// A method that ends no better than random does not pay. Let random need `T` seconds for its final mean loss, and the method the share `f` of the steps for the same loss. A choice
 /// before training costs `S` once: it pays when `S + f T < T`. A choice in every step costs a share `s` of training: it pays
 /// when `f (1 + s) < 1`.
 fn break_even(arms: &[ArmDone], random: &[ArmDone]) -> BreakEven {
     if arms.first().zip(random.first()).is_none_or(|(a, b)| a.method == b.method) {
         return BreakEven::Baseline;
+    }
+    let gained = Stat::of(&arms.iter().zip(random).map(|(arm, other)| other.loss - arm.loss).collect::<Vec<_>>());
+    if gained.mean.is_nan() || gained.mean <= 0.0 {
+        return BreakEven::Never;
+    }
+    if gained.sd.is_some_and(|sd| gained.mean <= sd) {
+        return BreakEven::WithinNoise;
     }
     let (own, others) = (mean_curve(arms), mean_curve(random));
     let Some((steps, goal)) = others.last().copied() else { return BreakEven::Never };
@@ -164,5 +173,18 @@ mod tests {
         // random ends at 1.6 after 40 steps, good is there after 20: 3 s are paid back where training takes above 6 s
         assert_eq!(lines[0].break_even, BreakEven::Above(6.0));
         assert_eq!((lines[1].break_even, lines[2].break_even), (BreakEven::Baseline, BreakEven::Never));
+    }
+
+    #[test]
+    fn what_is_no_gain_never_pays_wherever_the_curves_cross() {
+        let random = || vec![arm("random", 1, &[3.0, 2.0, 1.5]), arm("random", 2, &[3.0, 2.0, 1.7])];
+        let dips = vec![arm("dips", 1, &[3.0, 1.0, 1.6]), arm("dips", 2, &[3.0, 1.0, 1.8])];
+        let same = vec![arm("same", 1, &[3.0, 1.6, 1.5]), arm("same", 2, &[3.0, 1.6, 1.7])];
+        let noisy = vec![arm("noisy", 1, &[3.0, 1.5, 1.0]), arm("noisy", 2, &[3.0, 1.5, 1.9])];
+        let pays = |arms: &[ArmDone]| break_even(arms, &random());
+        assert_eq!(
+            [pays(&dips), pays(&same), pays(&noisy)],
+            [BreakEven::Never, BreakEven::Never, BreakEven::WithinNoise]
+        );
     }
 }

@@ -294,11 +294,22 @@ impl<'a> Subject<'a> {
         patient.figures.extend(self.figures_of("language model", language::figures(self))?);
         patient.figures.extend(self.figures_of("encoder", encoder::figures(self))?);
         shown.finish();
+        self.compare(&mut patient)?;
+        Ok(patient)
+    }
+
+    /// Set figures beside the limits, which are measured once more: a chip that was idle, or shared, at first is slower than it can be.
+    fn compare(&self, patient: &mut Patient) -> Result<()> {
+        let (again, _) = figures::roofs(self)?;
+        for roof in &mut patient.roofs {
+            let second = again.iter().find(|other| other.name == roof.name);
+            roof.rate = second.map_or(roof.rate, |other| other.rate.max(roof.rate));
+        }
         for figure in &mut patient.figures {
             let roof = patient.roofs.iter().find(|roof| roof.unit == figure.unit);
             figure.of_roof = figure.rate.zip(roof).map(|(rate, roof)| rate / roof.rate);
         }
-        Ok(patient)
+        Ok(())
     }
 
     /// Checks, or one that says why none could be made.

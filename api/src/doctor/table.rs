@@ -51,11 +51,8 @@ impl fmt::Display for Patient {
             writeln!(f, "\n  {:<28}{:<36}{:>20}", "limit", "how", "rate")?;
         }
         self.roofs.iter().try_for_each(|roof| write!(f, "{roof}"))?;
-        writeln!(
-            f,
-            "\n  {:<28}{:<48}{:>10}{:>20}{:>9}  goal (H200)",
-            "workload", "size", "seconds", "rate", "of limit"
-        )?;
+        let goal = if self.figures.iter().any(|figure| figure.goal.is_some()) { "  goal (H200)" } else { "" };
+        writeln!(f, "\n  {:<28}{:<48}{:>10}{:>20}{:>9}{goal}", "workload", "size", "seconds", "rate", "of limit")?;
         self.figures.iter().try_for_each(|figure| write!(f, "{figure}"))
     }
 }
@@ -78,13 +75,27 @@ impl fmt::Display for Figure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.seconds.map(|s| format!("{s:.4}")).unwrap_or_default();
         let rate = self.rate.map(|r| rate(r, &self.unit)).unwrap_or_default();
-        let share = self.of_roof.map(|share| format!("{:.0} %", 100.0 * share)).unwrap_or_default();
+        let share = self.of_roof.map(share).unwrap_or_default();
         let goal = self.goal.as_deref().unwrap_or_default();
         let text = format!("  {:<28}{:<48}{seconds:>10}{rate:>20}{share:>9}  {goal}", self.name, self.size);
         writeln!(f, "{}", text.trim_end())?;
         self.note.iter().try_for_each(|note| writeln!(f, "    {note}"))?;
+        if self.of_roof.is_some_and(|share| share > ROUNDS_TO_ALL) {
+            writeln!(
+                f,
+                "    above the limit: what is counted was not all done, or the limit was measured on a busy machine"
+            )?;
+        }
         self.failure.iter().try_for_each(|why| writeln!(f, "    FAILED: {why}"))
     }
+}
+
+/// A larger share than this is not rounded to 100 %.
+const ROUNDS_TO_ALL: f64 = 1.005;
+
+/// A share of the limit; how much more than all of it was reached says nothing.
+fn share(share: f64) -> String {
+    if share > ROUNDS_TO_ALL { "> 100 %".to_owned() } else { format!("{:.0} %", 100.0 * share) }
 }
 
 /// A rate with three digits or so.

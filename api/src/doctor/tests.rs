@@ -28,6 +28,15 @@ fn the_processor_is_well() {
     let patient = subject(None, &ctx).examine().unwrap();
     healthy(&patient);
     assert_eq!((patient.checks.len(), patient.roofs.len(), patient.figures.len()), (12, 2, 6));
+    assert!(!patient.to_string().contains("H200"), "goals are those of a GPU");
+}
+
+#[test]
+fn more_than_the_limit_is_explained() {
+    let figure = Figure { rate: Some(1.0), of_roof: Some(1.62), ..Figure::default() };
+    assert!(figure.to_string().contains("> 100 %") && figure.to_string().contains("above the limit"));
+    let figure = Figure { of_roof: Some(1.004), ..figure };
+    assert!(figure.to_string().contains("100 %") && !figure.to_string().contains("above"));
 }
 
 #[test]
@@ -75,5 +84,5 @@ fn a_device_that_is_missing_is_a_finding_and_an_unknown_one_an_error() {
     assert_eq!(found.libraries.len(), 3);
     assert!(found.to_string().contains("no GPU is used"));
     let unknown = examine(true, &Host { device: "abacus".to_owned(), ..host }).unwrap_err();
-    assert_eq!((unknown.code(), unknown.exit_code()), ("device/unknown", 4));
+    assert_eq!((unknown.code(), unknown.exit_code()), ("device/unknown", 2));
 }

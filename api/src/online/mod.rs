@@ -23,6 +23,7 @@ pub use forecast::OnlineForecast;
 pub(crate) use forecast::forecast;
 pub(crate) use grpo::train as train_grpo;
 pub use plan::OnlinePlan;
+pub(crate) use ready::possible;
 pub use report::OnlineReport;
 pub(crate) use run::train;
 pub(crate) use stream::lot;

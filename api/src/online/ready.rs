@@ -2,13 +2,14 @@
 
 use super::checkpoint::Identity;
 use super::columns::{Provided, audible, split, split_with_reference};
+use super::examples::target_of;
 use super::method;
 use super::plan::OnlinePlan;
 use super::pupil::Pupil;
 use super::rounds::Rounds;
 use super::session::Session;
 use super::stream::{Stream, ended, lot};
-use crate::choose::open;
+use crate::choose::{open, provide};
 use crate::host::Host;
 use crate::plan::Plan;
 use crate::select::input_digest;
@@ -52,7 +53,7 @@ pub(super) fn ready(plan: &Plan, wanted: &TrainPlan, host: &Host, ctx: &Ctx) -> 
     }
     let source = Arc::new(open(plan, host, ctx)?);
     let loaded = for_training(wanted, host, ctx, |model| learn_tokenizer(&source, model, ctx))?;
-    config.max_length = config.max_length.min(loaded.model.config.max_position_embeddings);
+    config.max_length = wanted.longest(&config, loaded.model.config.max_position_embeddings)?;
     let options = SequenceOptions { loss_on: config.loss_on, ..SequenceOptions::new(config.max_length) };
     let renderer = Renderer::choose(&source, &loaded.folder)?;
     let held = wanted.eval_share.filter(|_| wanted.eval.is_empty());
@@ -81,6 +82,23 @@ pub(super) fn ready(plan: &Plan, wanted: &TrainPlan, host: &Host, ctx: &Ctx) -> 
         },
         model,
     ))
+}
+
+/// Refuse what a loop could not do, as far as it shows without the model and without making a column.
+///
+/// # Errors
+/// What the method, its columns, its target and its reference give.
+pub(crate) fn possible(plan: &Plan, online: &OnlinePlan, wanted: &TrainPlan, host: &Host, ctx: &Ctx) -> Result<()> {
+    let source = Arc::new(open(plan, host, ctx)?);
+    online.sizes(&wanted.sft()?)?;
+    let needs = method::open(online)?.needs();
+    let (probed, mut provided) = split_with_reference(&needs.before, &source);
+    let (heard, given) = split(&needs.after, &source);
+    audible(&heard, wanted.grpo.is_some(), online.rounds.is_some())?;
+    provided.extend(given);
+    target_of(plan, &probed)?;
+    let plan = Plan { online: Some(online.clone()), ..plan.clone() };
+    provide(&plan, host, &source, (&provided, &online.name), ctx).map(drop)
 }
 
 /// Rows to judge by, number of the others, and what became of all.

@@ -15,7 +15,7 @@ pub(super) fn head(plan: &Plan, chosen: &Chosen, table: &Table) -> Result<Head> 
     let sum = |mut positions: Box<dyn Iterator<Item = usize> + '_>| {
         positions.try_fold(0u64, |sum, at| table.tokens.get(at).map(|&own| sum + u64::from(own)))
     };
-    let tokens = sum(Box::new(0..table.rows())).zip(sum(Box::new(table.picks.iter().copied())));
+    let tokens = sum(Box::new(table.candidates().into_iter())).zip(sum(Box::new(table.picks.iter().copied())));
     let digests = [
         ("input", Some(input_digest(&chosen.source))),
         ("target", chosen.target_digest.clone()),

@@ -103,7 +103,8 @@ pub(crate) fn report(plan: &Plan, chosen: &Chosen, ctx: &Ctx) -> Result<Report> 
     let drawn = map::draw(&table, dim, &stage);
     let shown = rows::Shown::of(chosen, &table);
     let groups = groups(&table).unwrap_or_else(|| parts_of(&regions));
-    let examples = examples(&groups, &table);
+    let own = groups.without_removed(&table);
+    let examples = examples(&own, &table);
     let mut wanted = Wanted::default();
     wanted.add(shown.whole(&table), rows::TEXT_CHARS);
     wanted.add(shown.pairs(), rows::PAIR_CHARS);
@@ -115,11 +116,12 @@ pub(crate) fn report(plan: &Plan, chosen: &Chosen, ctx: &Ctx) -> Result<Report> 
     map.text = map.row.iter().map(|&row| found.line(row, room)).collect();
     map.parts = found.sources.iter().chain([&groups]).map(|labels| colours(labels, &drawn)).collect();
     map.numbers = table.numbers.iter().map(|number| coloured(number, &drawn)).collect();
-    let mut by_group = shares::share(&groups, &table);
+    let mut by_group = shares::share(&own, &table);
     for (part, example) in by_group.parts.iter_mut().zip(examples) {
         part.example = example.map(|row| found.line(row, PART_CHARS));
     }
-    let by_source = found.sources.iter().map(|labels| shares::share(labels, &table));
+    let by_source = found.sources.iter().map(|labels| shares::share(&labels.without_removed(&table), &table));
+    let regions = regions.without_removed(&table);
     let against = objective::objective(plan, pool, &table, Some(&regions), &stage)?;
     stage.progress().finish();
     Ok(Report {

@@ -52,7 +52,7 @@ function top() {
   const share = counts.pool_rows ? counts.selected_rows / counts.pool_rows : 0;
   const tiles = [["Rows chosen", number(counts.selected_rows), `${percent(share)} of ${number(counts.pool_rows)} to choose from`]];
   if (tokens) tiles.push(["Tokens chosen", large(tokens.selected), `${percent(tokens.pool ? tokens.selected / tokens.pool : 0)} of ${large(tokens.pool)}`]);
-  const gone = [[counts.dropped_rows, "by filters"], [counts.filtered_rows, "by --where"], [counts.skipped_rows, "unreadable"]].filter((g) => g[0]);
+  const gone = [[counts.dropped_rows, "by filters"], [counts.filtered_rows, "by --where"], [counts.skipped_rows, "unreadable"], [counts.unsaid_rows, "beyond the model's window or without an answer"]].filter((g) => g[0]);
   if (gone.length) tiles.push(["Rows left out before", number(gone.reduce((sum, g) => sum + g[0], 0)), gone.map((g) => `${number(g[0])} ${g[1]}`).join(", ")]);
   const near = report.objective.find((m) => m.better === "lower");
   if (near && near.random_mean) tiles.push(["Distance to the nearest pick", signed(near.chosen / near.random_mean - 1), `against random: ${number(near.chosen)}, not ${number(near.random_mean)}`]);

@@ -22,7 +22,8 @@ pub(super) fn distributions(table: &Table) -> Vec<Distribution> {
 
 fn distribution(name: &str, log: bool, table: &Table, value: impl Fn(usize) -> f32) -> Distribution {
     let side = |picked: bool| {
-        let own = (0..table.rows()).filter(|&at| (table.state[at] == State::Picked) == picked).map(&value);
+        let wanted = if picked { State::Picked } else { State::Left };
+        let own = (0..table.rows()).filter(|&at| table.state[at] == wanted).map(&value);
         sorted(own.filter(|value| value.is_finite()).map(f64::from).collect())
     };
     let (kept, rest) = (side(true), side(false));

@@ -32,6 +32,13 @@ impl Labels {
         order.sort_by_key(|&part| (std::cmp::Reverse(rows[part]), part));
         order
     }
+
+    /// The same parts without the rows that filters removed.
+    pub(super) fn without_removed(&self, table: &Table) -> Self {
+        let kept = |(&part, &state): (&u32, &State)| if state == State::Removed { u32::MAX } else { part };
+        let of = self.of.iter().zip(&table.state).map(kept).collect();
+        Self { by: self.by.clone(), note: self.note.clone(), names: self.names.clone(), of }
+    }
 }
 
 /// Shares of the parts, the largest listed.
@@ -71,21 +78,22 @@ fn part(name: String, (rows, picked_rows): (u64, u64), (all, all_picked): (u64, 
     Part { name, rows, picked_rows, share, picked_share, lift, example: None }
 }
 
-/// Shares by length: ten parts of about equal size, shortest first.
+/// Shares by length of the rows that could be chosen: ten parts of about equal size, shortest first.
 pub(super) fn by_length(table: &Table) -> Share {
     let (lengths, unit) = table.lengths();
-    let mut sorted = lengths.to_vec();
+    let candidates = table.candidates();
+    let mut sorted: Vec<u32> = candidates.iter().map(|&at| lengths[at]).collect();
     sorted.sort_unstable();
     let mut last: Vec<u32> =
         (1..=10).filter_map(|i| (sorted.len() * i / 10).checked_sub(1).map(|at| sorted[at])).collect();
     last.dedup();
     let mut counted = vec![(0u64, 0u64); last.len()];
-    for (&length, &state) in lengths.iter().zip(&table.state) {
-        let own = &mut counted[last.partition_point(|&most| most < length)];
+    for &at in &candidates {
+        let own = &mut counted[last.partition_point(|&most| most < lengths[at])];
         own.0 += 1;
-        own.1 += u64::from(state == State::Picked);
+        own.1 += u64::from(table.state[at] == State::Picked);
     }
-    let all = (table.rows() as u64, table.picks.len() as u64);
+    let all = (candidates.len() as u64, table.picks.len() as u64);
     let first =
         std::iter::once(sorted.first().copied().unwrap_or(0)).chain(last.iter().map(|most| most.saturating_add(1)));
     let names =
@@ -123,6 +131,17 @@ mod tests {
         assert_eq!(found.parts[1].lift, Some(2.0));
         let none = share(&labels, &table(vec![1; 4], &[]));
         assert_eq!((none.parts[0].picked_share.to_bits(), none.parts[0].lift), (0, None));
+    }
+
+    #[test]
+    fn removed_rows_are_in_no_part() {
+        let names = vec!["a".to_owned(), "b".to_owned()];
+        let labels = Labels { by: "source".into(), note: String::new(), names, of: vec![0, 0, 1, 1] };
+        let mut table = table(vec![5, 6, 7, 8], &[3]);
+        table.state[0] = State::Removed;
+        let found = share(&labels.without_removed(&table), &table);
+        assert_eq!(found.parts.iter().map(|p| (p.rows, p.picked_rows)).collect::<Vec<_>>(), [(2, 1), (1, 0)]);
+        assert_eq!(by_length(&table).parts.iter().map(|p| p.rows).sum::<u64>(), 3);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::DataType;
 use curate_core::{Ctx, Error, Result};
 use curate_ingest::Source;
-use curate_trainer::data::SequenceOptions;
+use curate_trainer::data::{DatasetReport, SequenceOptions};
 use curate_trainer::eval::{EvalItem, EvalOptions, EvalReport, Judge, LossTotal, Measure, evaluate};
 use curate_trainer::model::Generator;
 use curate_trainer::sft::eval_loss;
@@ -24,6 +24,8 @@ pub struct EvalDone {
     pub model: String,
     /// Rows judged.
     pub rows: usize,
+    /// What became of all rows.
+    pub data: DatasetReport,
     /// The figures.
     pub report: EvalReport,
 }
@@ -31,18 +33,23 @@ pub struct EvalDone {
 /// Judge a model on the input of a plan.
 ///
 /// # Errors
-/// `model/*`, `tokenizer/*`, what reading and the model give; `cancelled`.
+/// `model/*`, `tokenizer/*`, `data/max-length`, what reading and the model give; `cancelled`.
 pub fn judge(plan: &Plan, wanted: &EvalPlan, host: &Host) -> Result<EvalDone> {
-    host.install(|| {
+    let done = host.install(|| {
         let ctx = host.ctx(plan.seed)?;
         let source = open(plan, host, &ctx)?;
         let loaded = load(&wanted.model, wanted.adapter.as_deref(), host, &ctx)?;
         let renderer = Renderer::choose(&source, &loaded.folder)?;
-        let (rows, mut report) = losses(&source, &loaded, &renderer, wanted, &ctx)?;
+        let (data, mut report) = losses(&source, &loaded, &renderer, wanted, &ctx)?;
         if let Some(judge) = wanted.judge {
             report.measures.extend(answers(&source, &loaded, &renderer, (wanted, judge), &ctx)?.measures);
         }
-        Ok(EvalDone { model: wanted.model.clone(), rows, report })
+        let rows = usize::try_from(data.kept_rows).unwrap_or(usize::MAX);
+        Ok(EvalDone { model: wanted.model.clone(), rows, data, report })
+    });
+    done.map_err(|error| match error.code() {
+        "cancelled" => error.hint("nothing is kept of an evaluation; run the same command again"),
+        _ => error,
     })
 }
 
@@ -53,8 +60,11 @@ fn losses(
     renderer: &Renderer,
     wanted: &EvalPlan,
     ctx: &Ctx,
-) -> Result<(usize, EvalReport)> {
+) -> Result<(DatasetReport, EvalReport)> {
     let context = loaded.model.config.max_position_embeddings;
+    if wanted.max_length != EvalPlan::default().max_length {
+        SequenceOptions::new(wanted.max_length).check(Some(context))?;
+    }
     let options = SequenceOptions { loss_on: wanted.loss_on, ..SequenceOptions::new(wanted.max_length.min(context)) };
     let rows = Rows { source, renderer, tokenizer: &loaded.tokenizer, options, weights: None };
     let (sequences, read) = rows.read(ctx)?;
@@ -81,7 +91,7 @@ fn losses(
     let line = |bits| Measure { n: read.labelled_bytes, ..Measure::plain("", "", "bits-per-byte", bits) };
     report.measures.extend(bits.map(line));
     each.iter().for_each(|(name, total)| report.measures.extend(total.measures(name, "")));
-    Ok((sequences.len(), report))
+    Ok((read, report))
 }
 
 /// The value of a column for every row id; empty without a column.

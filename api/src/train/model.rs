@@ -10,7 +10,11 @@ use curate_trainer::lora::load_adapter;
 use curate_trainer::model::{Config, Model};
 use curate_trainer::sft::{RestingDtype, Tuning};
 use curate_trainer::tokenizer::TextTokenizer;
+use serde_json::Value;
 use std::path::{Path, PathBuf};
+
+/// The file by which the folder of an adapter is known.
+const ADAPTER: &str = "adapter_config.json";
 
 /// A model with its tokenizer and the folder both came from.
 pub(crate) struct Loaded {
@@ -26,7 +30,7 @@ pub(crate) fn folder_of(name: &str, host: &Host, ctx: &Ctx) -> Result<PathBuf> {
     }
     let path = Path::new(name);
     if path.is_dir() {
-        return Ok(path.to_owned());
+        return not_a_run(name, path).map_or_else(|| Ok(path.to_owned()), Err);
     }
     let (id, revision) = name.split_once('@').unwrap_or((name, "main"));
     let like_an_id = id.split('/').count() == 2 && !name.starts_with(['.', '/', '~']) && !name.contains('\\');
@@ -36,6 +40,38 @@ pub(crate) fn folder_of(name: &str, host: &Host, ctx: &Ctx) -> Result<PathBuf> {
         ));
     }
     Hub::new(&host.hub)?.fetch_language_model(id, revision, |config| Config::read(config).map(drop), ctx)
+}
+
+/// The error for the folder of a run, where it is one: the model lies below it.
+fn not_a_run(name: &str, folder: &Path) -> Option<Error> {
+    let holds = |file: &&str| folder.join(file).is_file();
+    if holds(&"config.json") || holds(&ADAPTER) {
+        return None;
+    }
+    let trained = [("model", "model/config.json"), ("adapter", "adapter/adapter_config.json")];
+    let (below, _) = trained.into_iter().find(|(_, file)| holds(file))?;
+    let hint = format!("name what was trained in it: {}/{below}", name.trim_end_matches('/'));
+    Some(Error::usage("model/run", format!("{name} is the folder of a run, not of a model")).hint(hint))
+}
+
+/// The model that an adapter was trained on, where a folder holds an adapter and no model.
+///
+/// # Errors
+/// `model/adapter` when the adapter does not say it, or it is not there.
+fn base_of(folder: &Path) -> Result<Option<String>> {
+    let weights = ["model.safetensors", "model.safetensors.index.json"];
+    if !folder.join(ADAPTER).is_file() || weights.iter().any(|file| folder.join(file).is_file()) {
+        return Ok(None);
+    }
+    let said = std::fs::read(folder.join(ADAPTER)).ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok());
+    let base = said.and_then(|said| said["base_model_name_or_path"].as_str().map(str::to_owned)).unwrap_or_default();
+    let name = folder.display();
+    if base.is_empty() || (Path::new(&base).is_absolute() && !Path::new(&base).is_dir()) {
+        let what = format!("{name} is an adapter, and its base model '{base}' is not there");
+        return Err(Error::usage("model/adapter", what)
+            .hint(format!("name its base and it: --model BASE --adapter {name}; or train with --merge")));
+    }
+    Ok(Some(base))
 }
 
 /// The built-in model as a folder like any other, laid out in the cache.
@@ -54,8 +90,11 @@ fn unpacked(cache: &Path) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// A trained model, with its adapter where one is named.
+/// A trained model, with its adapter where one is named; of an adapter alone the base is found.
 pub(crate) fn load(name: &str, adapter: Option<&str>, host: &Host, ctx: &Ctx) -> Result<Loaded> {
+    if let (None, Some(base)) = (adapter, base_of(Path::new(name))?) {
+        return load_as(&base, Some(name), RestingDtype::F32, host, ctx);
+    }
     load_as(name, adapter, RestingDtype::F32, host, ctx)
 }
 
@@ -93,6 +132,10 @@ pub(crate) fn for_training(
     learn: impl FnOnce(&Config) -> Result<Vec<u8>>,
 ) -> Result<Loaded> {
     if !plan.from_scratch {
+        if let Some(base) = base_of(Path::new(&plan.model))? {
+            return Err(Error::usage("model/adapter", format!("{} is an adapter, not a model", plan.model))
+                .hint(format!("go on with it on its base: --model {base} --adapter {}", plan.model)));
+        }
         return load_as(&plan.model, plan.adapter.as_deref(), plan.sft()?.dtype, host, ctx);
     }
     if plan.adapter.is_some() {

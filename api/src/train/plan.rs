@@ -1,7 +1,7 @@
 //! What `curate train` and `curate eval` are told.
 
 use curate_core::{Error, ParamDoc, Result, params_table};
-use curate_trainer::data::LossOn;
+use curate_trainer::data::{LossOn, SequenceOptions};
 use curate_trainer::eval::Judge;
 use curate_trainer::sft::SftConfig;
 use schemars::JsonSchema;
@@ -52,6 +52,17 @@ impl TrainPlan {
         })?;
         config.check()?;
         Ok(config)
+    }
+
+    /// Tokens of the longest sequence: a length that is asked for must fit the context of the model, the usual one gives way.
+    ///
+    /// # Errors
+    /// `data/max-length`.
+    pub(crate) fn longest(&self, config: &SftConfig, context: usize) -> Result<usize> {
+        if self.params.contains_key("max_length") {
+            SequenceOptions::new(config.max_length).check(Some(context))?;
+        }
+        Ok(config.max_length.min(context))
     }
 
     /// Check what needs no model.
@@ -129,5 +140,22 @@ impl Default for EvalPlan {
             by: None,
             answers: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_length_asked_for_must_fit_and_the_usual_one_gives_way() {
+        let longest = |params: Value| {
+            let plan: TrainPlan = serde_json::from_value(params).unwrap();
+            plan.longest(&plan.sft().unwrap(), 128).map_err(|error| error.code())
+        };
+        assert_eq!(longest(json!({"learning_rate": 1e-3})), Ok(128));
+        assert_eq!(longest(json!({"learning_rate": 1e-3, "max_length": 64})), Ok(64));
+        assert_eq!(longest(json!({"learning_rate": 1e-3, "max_length": 4096})), Err("data/max-length"));
     }
 }

@@ -8,7 +8,7 @@ use curate_core::{Column, Ctx, Error, Location, Pool, Result};
 use curate_ingest::{ChatTemplate, Conversation, Format, RenderedChat, Role, Source, Unit, UnitData};
 use curate_trainer::Sequence;
 use curate_trainer::data::{
-    Dataset, DatasetReport, SequenceOptions, TEXT, TRAINED, WEIGHT, sequences, trained_column, weightless,
+    Dataset, DatasetReport, SequenceOptions, TEXT, TRAINED, WEIGHT, tokenised, trained_column, weightless,
 };
 use curate_trainer::tokenizer::TextTokenizer;
 use std::path::Path;
@@ -154,21 +154,16 @@ impl Rows<'_> {
         ctx.progress().set_total(self.source.rows());
         let mut report = DatasetReport::default();
         for unit in self.source.units() {
-            let (pool, found) = self.unit(unit, &ctx)?;
-            report.rows += if found.sequences.is_empty() { pool.rows() as u64 } else { 0 };
+            let (_, found) = self.unit(unit, &ctx)?;
             add(&mut report, found.report);
             take(found.sequences);
         }
         ctx.progress().finish();
-        if report.kept_rows == 0 && !report.weightless.is_empty() {
-            return Err(weightless(usize::try_from(report.rows).unwrap_or(usize::MAX)));
+        match report.kept_rows {
+            0 if !report.weightless.is_empty() => Err(weightless(usize::try_from(report.rows).unwrap_or(usize::MAX))),
+            0 => Err(nothing_to_learn(&report)),
+            _ => Ok(report),
         }
-        if report.kept_rows == 0 {
-            let what = format!("none of {} rows has something to learn", report.rows);
-            return Err(Error::data("data/nothing-to-learn", what)
-                .hint("look at the rows with --dry-run; raise max_length, or set loss_on=all"));
-        }
-        Ok(report)
     }
 
     /// One unit: its rows as texts, and the sequences they make. A unit may have nothing to learn; only all of them may not.
@@ -177,14 +172,8 @@ impl Rows<'_> {
     /// What reading, rendering and tokenising give; `cancelled`.
     pub(crate) fn unit(&self, unit: &Unit, ctx: &Ctx) -> Result<(Pool, Dataset)> {
         let pool = self.pool(unit)?;
-        match sequences(&pool, self.tokenizer, &self.options, ctx) {
-            Err(e) if e.code() == "data/nothing-to-learn" => Ok((pool, Dataset::default())),
-            Err(e) if e.code() == "data/weightless" => {
-                let report = DatasetReport { weightless: pool.ids()?, ..DatasetReport::default() };
-                Ok((pool, Dataset { report, ..Dataset::default() }))
-            }
-            found => Ok((pool, found.map_err(|e| self.named(e))?)),
-        }
+        let found = tokenised(&pool, self.tokenizer, &self.options, ctx).map_err(|e| self.named(e))?;
+        Ok((pool, found))
     }
 
     fn pool(&self, unit: &Unit) -> Result<Pool> {
@@ -206,6 +195,21 @@ impl Rows<'_> {
     }
 }
 
+/// The error for rows that teach nothing, with what would help.
+fn nothing_to_learn(report: &DatasetReport) -> Error {
+    let DatasetReport { rows, beyond_rows, max_length, .. } = report;
+    let (what, hint) = if *beyond_rows > 0 {
+        let what = format!("in {beyond_rows} of them the answer begins behind the {max_length} tokens that are read");
+        (what, "raise --max-length where the model's context allows it, or leave such rows out".to_owned())
+    } else if report.empty.len() as u64 == *rows {
+        ("they are empty".to_owned(), "look at the rows with 'curate inspect'".to_owned())
+    } else {
+        let hint = "name the column of the answers with --map response=COLUMN, or learn all tokens with -O loss_on=all";
+        ("they have no answer".to_owned(), format!("{hint}; 'curate inspect' shows how the rows are read"))
+    };
+    Error::data("data/nothing-to-learn", format!("none of {rows} rows has something to learn: {what}")).hint(hint)
+}
+
 fn add(sum: &mut DatasetReport, part: DatasetReport) {
     sum.rows += part.rows;
     sum.kept_rows += part.kept_rows;
@@ -213,10 +217,30 @@ fn add(sum: &mut DatasetReport, part: DatasetReport) {
     sum.labelled_tokens += part.labelled_tokens;
     sum.labelled_bytes += part.labelled_bytes;
     sum.longest_tokens = sum.longest_tokens.max(part.longest_tokens);
+    sum.max_length = sum.max_length.max(part.max_length);
+    sum.beyond_rows += part.beyond_rows;
     sum.truncated_rows += part.truncated_rows;
     sum.truncated_tokens += part.truncated_tokens;
     sum.eos_rows += part.eos_rows;
     sum.empty.extend(part.empty);
     sum.unlabelled.extend(part.unlabelled);
     sum.weightless.extend(part.weightless);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_teach_nothing_are_told_apart() {
+        let report = DatasetReport { rows: 2, unlabelled: vec![0, 1], max_length: 64, ..DatasetReport::default() };
+        let of = |report: &DatasetReport| {
+            let error = nothing_to_learn(report);
+            format!("{error} {}", error.hint_text().unwrap_or_default())
+        };
+        assert!(of(&report).contains("--map response=COLUMN"));
+        let beyond = of(&DatasetReport { beyond_rows: 1, ..report.clone() });
+        assert!(beyond.contains("behind the 64 tokens") && beyond.contains("--max-length"), "{beyond}");
+        assert!(of(&DatasetReport { empty: vec![0, 1], unlabelled: vec![], ..report }).contains("empty"));
+    }
 }

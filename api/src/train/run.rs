@@ -1,10 +1,12 @@
 //! `curate train`: choose, render, tokenise, train, write the model.
 
-use super::model::{Loaded, for_training};
+use super::model::{Loaded, folder_of, for_training};
 use super::plan::TrainPlan;
 use super::rows::{Renderer, Rows, pool_of, weights_of};
+use super::{folder, pace, verify};
 use crate::choose::open;
 use crate::host::{Host, peak_rss_bytes};
+use crate::manifest::OutputRecord;
 use crate::online::{OnlineForecast, OnlineReport};
 use crate::plan::{OutputPlan, Plan};
 use crate::select::pretty;
@@ -42,10 +44,14 @@ pub struct TrainDone {
     pub online: Option<OnlineReport>,
     /// Folder of the trained model or adapter.
     pub model: String,
+    /// Its files as they were written.
+    pub files: Vec<OutputRecord>,
     /// Wall seconds of the run.
     pub seconds: f64,
     /// Those of them spent on steps, evaluations and checkpoints.
     pub training_seconds: f64,
+    /// Seconds of all its steps alone, those before a resumption included.
+    pub step_seconds: f64,
     /// Largest resident size of the process.
     pub peak_rss_bytes: u64,
 }
@@ -91,40 +97,56 @@ fn train_plan(plan: &Plan) -> Result<&TrainPlan> {
 /// Train by a plan; choose the rows first where the plan says so.
 ///
 /// # Errors
-/// Usage errors before any work; what the stages give; `cancelled` after a checkpoint was saved.
+/// Usage errors before any work, `output/exists` among them; what the stages give; `cancelled` after a checkpoint was saved.
 pub fn train(plan: &Plan, host: &Host) -> Result<TrainDone> {
     let started = Instant::now();
     let wanted = train_plan(plan)?;
     wanted.sft()?;
+    folder::claim(plan, wanted)?;
     let picked = picked(plan, wanted, host)?;
-    host.install(|| {
+    let done = host.install(|| {
         let ctx = host.ctx(plan.seed)?;
+        if plan.output.overwrite && !wanted.resume {
+            // a run is worth more than a command that cannot be done
+            open(&picked, host, &ctx)?;
+            folder_of(&wanted.model, host, &ctx)?;
+            folder::clear(plan, wanted)?;
+        }
         let trained = match (&plan.online, &wanted.grpo) {
             (Some(online), None) => crate::online::train(&picked, online, wanted, host, &ctx)?,
             (Some(online), Some(_)) => crate::online::train_grpo(&picked, online, wanted, host, &ctx)?,
             (None, Some(_)) => return Err(no_method()),
             (None, None) => over_fixed_rows(&picked, wanted, host, &ctx)?,
         };
-        let Trained { mut loaded, config, data, eval_rows, report, online, training_seconds } = trained;
-        let model = save(wanted, &config, &mut loaded)?;
-        let seconds = started.elapsed().as_secs_f64();
-        let curate = env!("CARGO_PKG_VERSION").to_owned();
-        let (plan, peak_rss_bytes) = (plan.clone(), peak_rss_bytes());
-        let done = TrainDone {
-            curate,
-            plan,
-            data,
-            eval_rows,
-            report,
-            online,
-            model,
-            seconds,
-            training_seconds,
-            peak_rss_bytes,
-        };
-        curate_ingest::write_atomic(&Path::new(&wanted.out).join("curate.json"), &pretty(&done)?)?;
-        Ok(done)
-    })
+        finish(plan, wanted, trained, started)
+    });
+    done.map_err(|error| folder::way_on(error, wanted))
+}
+
+/// Write what was trained, and what it came to.
+fn finish(plan: &Plan, wanted: &TrainPlan, trained: Trained, started: Instant) -> Result<TrainDone> {
+    let Trained { mut loaded, config, data, eval_rows, report, online, training_seconds } = trained;
+    let out = Path::new(&wanted.out);
+    let model = save(wanted, &config, &mut loaded)?;
+    let best = report.sweep.as_ref().map(|sweep| out.join(format!("lr-{:e}", sweep.best)));
+    let of_log = || pace::pace(best.as_deref().unwrap_or(out));
+    let step_seconds = online.as_ref().map_or_else(of_log, |online| online.train_s);
+    let done = TrainDone {
+        curate: env!("CARGO_PKG_VERSION").to_owned(),
+        plan: plan.clone(),
+        data,
+        eval_rows,
+        report,
+        online,
+        files: verify::record(Path::new(&model))?,
+        model,
+        seconds: started.elapsed().as_secs_f64(),
+        training_seconds,
+        step_seconds,
+        peak_rss_bytes: peak_rss_bytes(),
+    };
+    curate_ingest::write_atomic(&out.join("curate.json"), &pretty(&done)?)?;
+    Ok(done)
 }
 
 fn no_method() -> Error {
@@ -217,8 +239,8 @@ fn ready(plan: &Plan, wanted: &TrainPlan, host: &Host, ctx: &Ctx) -> Result<Read
     let config = wanted.sft()?;
     let source = open(plan, host, ctx)?;
     let loaded = for_training(wanted, host, ctx, |model| learn_tokenizer(&source, model, ctx))?;
-    let context = loaded.model.config.max_position_embeddings;
-    let options = SequenceOptions { loss_on: config.loss_on, ..SequenceOptions::new(config.max_length.min(context)) };
+    let longest = wanted.longest(&config, loaded.model.config.max_position_embeddings)?;
+    let options = SequenceOptions { loss_on: config.loss_on, ..SequenceOptions::new(longest) };
     let renderer = Renderer::choose(&source, &loaded.folder)?;
     let weights = weights_of(&source, &config.row_weights)?;
     let rows = Rows { source: &source, renderer: &renderer, tokenizer: &loaded.tokenizer, options, weights };

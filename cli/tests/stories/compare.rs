@@ -45,6 +45,10 @@ fn a_table_a_plot_and_arms_that_are_kept() {
     let table = fs::read_to_string(desk.story.at("all/compare.md")).expect("a table");
     assert!(names.iter().all(|name| table.contains(&format!("| {name} |"))), "{table}");
 
+    let forecast = compare(&desk, "all", &[&judged[..], &["--dry-run"]].concat()).json();
+    let arms = forecast["arms"].as_array().expect("arms");
+    assert!(arms.len() == 8 && arms.iter().all(|arm| arm["done"] == true), "{forecast}");
+
     // As if the comparison had been killed before two arms were finished: the others are not run again.
     let kept =
         fs::metadata(desk.story.at("all/arms/random/seed-1/arm.json")).expect("an arm").modified().expect("a time");
@@ -120,4 +124,32 @@ fn adapters_on_fresh_weights_rounds_and_a_reference() {
     assert_eq!(figures(&again), arms);
     let without = args.iter().copied().filter(|arg| ![reference.as_str(), "--reference"].contains(arg));
     compare(&desk, "bad", &without.collect::<Vec<_>>()).refused("no reference", &[2]);
+}
+
+#[test]
+fn a_dry_run_names_the_arms_and_writes_nothing() {
+    let desk = Desk::new();
+    let said = compare(&desk, "dry", &[&SMALL[..], &["--dry-run"]].concat()).json();
+    let arms = said["arms"].as_array().expect("arms");
+    assert_eq!((arms.len(), said["steps"].as_u64()), (8, Some(6)));
+    assert!(arms.iter().all(|arm| arm["done"] == false && arm["begun"] == false), "{said}");
+    assert!(fs::metadata(desk.story.at("dry")).is_err(), "a dry run wrote something");
+}
+
+#[test]
+fn what_an_arm_lacks_is_said_before_the_first_one() {
+    let desk = Desk::new();
+    let of = |methods: &'static str| {
+        let mut args = SMALL;
+        args[1] = methods;
+        args
+    };
+    for (methods, lacks) in
+        [("k-center,deita", "column/missing"), ("max-loss,rho-loss", "reference"), ("gotd", "target/missing")]
+    {
+        let said = compare(&desk, "bad", &of(methods));
+        said.refused(methods, &[2]);
+        assert!(said.stderr.contains(lacks), "{methods}: {}", said.stderr);
+        assert!(fs::metadata(desk.story.at("bad/arms")).is_err(), "{methods}: an arm was begun");
+    }
 }

@@ -130,3 +130,75 @@ fn shards_are_verified_one_by_one() {
     fs::write(&shard, bytes).expect("the shard can be written");
     assert_eq!(story.curate(&["verify", &out, "--cache", &cache]).code, 3);
 }
+
+#[test]
+fn files_of_different_shapes_are_named() {
+    let story = Story::new();
+    let alpaca = story.file("alpaca.jsonl", "{\"instruction\": \"a\", \"output\": \"b\"}\n".repeat(3));
+    let turns =
+        "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", \"content\": \"b\"}]}\n";
+    let messages = story.file("messages.jsonl", turns.repeat(3));
+    let cache = story.at("cache");
+    let out = story.at("out.jsonl");
+    let both: [&[&str]; 2] = [
+        &["inspect", &alpaca, &messages, "--cache", &cache],
+        &["select", &alpaca, &messages, "--budget", "2", "-o", &out, "--cache", &cache],
+    ];
+    for command in both {
+        let said = story.curate(command);
+        said.refused("two shapes", &[3]);
+        let words = said.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(
+            words.contains("input/shapes") && words.contains("is alpaca") && words.contains("is messages"),
+            "{words}"
+        );
+    }
+}
+
+#[test]
+fn inspect_counts_bad_rows_and_shows_the_first() {
+    let story = Story::new();
+    let good = "{\"prompt\": \"a\", \"completion\": \"b\"}\n";
+    let input =
+        story.file("in.jsonl", format!("{good}{{\"prompt\": \n{good}{{\"prompt\": null, \"completion\": \"c\"}}\n"));
+    let said = story.curate(&["inspect", &input, "--json", "--cache", &story.at("cache")]).json();
+    assert_eq!((&said["rows"], &said["skipped_rows"]), (&4.into(), &2.into()));
+    let bad: Vec<&str> = said["bad_rows"].as_array().expect("bad rows").iter().filter_map(|bad| bad.as_str()).collect();
+    assert!(bad.len() == 2 && bad[0].contains("line 2") && bad[1].contains("null"), "{bad:?}");
+    let words = story.curate(&["inspect", &input, "--cache", &story.at("cache")]).ok().stdout;
+    assert!(words.contains("2 unreadable rows (50.0%)") && words.contains("line 2"), "{words}");
+}
+
+#[test]
+fn control_characters_reach_no_terminal() {
+    let story = Story::new();
+    let evil = "x\u{1b}]0;title\u{7}\u{1b}[2Jy\u{9b}31m\u{0}z";
+    let row = serde_json::json!({"prompt": evil, "completion": evil}).to_string() + "\n";
+    let input = story.file("in.jsonl", row.repeat(4));
+    let (out, cache) = (story.at("out.jsonl"), story.at("cache"));
+    story.select(&input, &out, &["--budget", "1"]);
+    for command in
+        [&["inspect", &input, "--cache", &cache][..], &["explain", &out, "--row", "1", "--cache", &cache][..]]
+    {
+        let words = story.curate(command).ok().stdout;
+        assert!(!words.chars().any(|c| c.is_control() && c != '\n'), "{words:?}");
+        assert!(words.contains("\\u{1b}"), "{words}");
+    }
+}
+
+#[test]
+fn rows_without_answers_or_without_text_are_spoken_of() {
+    let story = Story::new();
+    let line = |i: usize| format!("{{\"question\": \"ask {i}\", \"n\": {i}}}\n");
+    let input = story.file("in.jsonl", (0..10).map(line).collect::<String>());
+    let said = story.try_select(&input, &story.at("out.jsonl"), &["--budget", "2"]).ok();
+    assert!(
+        said.stderr.contains("no answers: 100% of rows") && said.stderr.contains("--map response=COLUMN"),
+        "{}",
+        said.stderr
+    );
+    let table = story.try_select(&input, &story.at("table.jsonl"), &["--budget", "2", "--format", "table"]);
+    table.refused("vectors of no text", &[3]);
+    assert!(table.stderr.contains("embedding/no-text"), "{}", table.stderr);
+    story.select(&input, &story.at("random.jsonl"), &["--budget", "2", "--format", "table", "--method", "random"]);
+}

@@ -70,6 +70,70 @@ fn every_method_describes_itself() {
 }
 
 #[test]
+fn a_name_that_is_nearly_right_is_answered_with_the_right_one() {
+    let story = Story::new();
+    let (sample, out) = (sample(), story.at("out.parquet"));
+    let select = |more: &[&str]| story.try_select(&sample, &out, &[&["--budget", "5"], more].concat());
+    let cases = [
+        ("methods", story.curate(&["methods", "kmean"]), "did you mean 'kmeans-quality'"),
+        ("method", select(&["-m", "kmean-quality"]), "did you mean 'kmeans-quality'"),
+        ("parameter", select(&["--set", "kk=1"]), "did you mean 'k'"),
+        ("format", select(&["--format", "sharegtp"]), "did you mean 'sharegpt'"),
+        ("online method", select(&["-m", "uds"]), "curate train --online uds"),
+    ];
+    for (what, said, hint) in cases {
+        said.refused(what, &[2]);
+        let flat = said.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(flat.contains(hint), "{what}: {}", said.stderr);
+    }
+}
+
+#[test]
+fn a_command_line_that_cannot_be_read_is_json_where_json_was_asked_for() {
+    let story = Story::new();
+    let said = story.curate(&["select", "--buget", "5", "--json"]);
+    said.refused("an unknown flag", &[2]);
+    let error: Value = serde_json::from_str(&said.stdout).expect("one JSON document");
+    assert_eq!((&error["error"]["code"], &error["error"]["exit_code"]), (&"flag/invalid".into(), &2.into()), "{error}");
+    assert!(error["error"]["message"].as_str().is_some_and(|text| text.contains("--buget")), "{error}");
+    let plain = story.curate(&["select", "--buget", "5"]);
+    assert!(plain.code == 2 && plain.stdout.is_empty() && plain.stderr.contains("--budget"), "{}", plain.stderr);
+    assert!(story.curate(&["--help", "--json"]).ok().stdout.contains("Start here"));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_defect() {
+    use std::process::Stdio;
+    let story = Story::new();
+    for args in [["completions", "bash"].as_slice(), &["man"], &["methods", "--markdown"], &["select", "--help"]] {
+        let mut child =
+            story.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+        drop(child.stdout.take());
+        let done = child.wait_with_output().expect("the binary ends");
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success() && said.is_empty(), "{args:?}: {said}");
+    }
+    assert!(story.curate(&["completions", "bash"]).ok().stdout.contains("_curate()"));
+}
+
+#[test]
+fn help_of_run_describes_plan_files() {
+    let help = Story::new().curate(&["run", "--help"]).ok().stdout;
+    for word in ["[select]", "budget", "[output]", "overwrite", "[online]", "window_rows", "chat_template", "--options"]
+    {
+        assert!(help.contains(word), "{word}: {help}");
+    }
+}
+
+#[test]
+fn less_memory_than_the_program_needs_is_refused() {
+    let story = Story::new();
+    let said = story.try_select(&sample(), &story.at("out.parquet"), &["--budget", "5", "--memory", "10MiB"]);
+    said.refused("too little memory", &[2]);
+    assert!(said.stderr.contains("64") && said.stderr.contains("memory/too-small"), "{}", said.stderr);
+}
+
+#[test]
 fn methods_of_variety_find_every_planted_topic() {
     let story = Story::new();
     let corpus = curate_datasets::planted(400, 5, 7).expect("a corpus");

@@ -111,3 +111,148 @@ fn a_dry_run_leaves_nothing() {
     assert!(fs::metadata(story.at("out.parquet")).is_err());
     assert!(fs::metadata(story.at("out.parquet.curate.json")).is_err());
 }
+
+#[test]
+fn explain_refuses_an_input_that_changed() {
+    let story = Story::new();
+    let (input, out, cache) = (story.at("in.parquet"), story.at("out.parquet"), story.at("cache"));
+    tables::write(&input, &tables::read(&sample()).slice(0, 300));
+    story.select(&input, &out, &["--budget", "10"]);
+    story.curate(&["explain", &out, "--row", "3", "--cache", &cache]).ok();
+    tables::write(&input, &tables::read(&sample()).slice(300, 300));
+    let said = story.curate(&["explain", &out, "--row", "3", "--cache", &cache]);
+    said.refused("a changed input", &[3]);
+    assert!(said.stderr.contains("explain/input-changed") && said.stderr.contains("curate verify"), "{}", said.stderr);
+    tables::write(&input, &tables::read(&sample()).slice(0, 300));
+    story.curate(&["explain", &out, "--row", "3", "--cache", &cache]).ok();
+}
+
+#[test]
+fn explain_warns_where_the_same_input_is_chosen_from_otherwise() {
+    let story = Story::new();
+    let (out, cache) = (story.at("out.parquet"), story.at("cache"));
+    story.select(&sample(), &out, &["--budget", "10", "--method", "random"]);
+    let manifest = format!("{out}.curate.json");
+    let mut said: serde_json::Value = serde_json::from_slice(&fs::read(&manifest).expect("a manifest")).expect("JSON");
+    said["plan"]["seed"] = 99.into();
+    fs::write(&manifest, said.to_string()).expect("the manifest can be written");
+    let found = story.curate(&["explain", &out, "--row", "3", "--json", "--cache", &cache]).json();
+    assert!(found["warning"].as_str().is_some_and(|warning| warning.contains("chooses otherwise")), "{found}");
+    assert!(story.curate(&["explain", &out, "--row", "3", "--cache", &cache]).ok().stdout.contains("  ! running"));
+}
+
+#[test]
+fn ranks_are_told_from_one() {
+    let story = Story::new();
+    let (out, cache) = (story.at("out.parquet"), story.at("cache"));
+    story.select(&sample(), &out, &["--budget", "10"]);
+    let picked = tables::read(&out);
+    let ranks = tables::integers(&picked, "curate_rank");
+    let first = ranks.iter().position(|&rank| rank == 0).expect("a first row");
+    let row = tables::integers(&picked, "curate_row")[first].to_string();
+    let words = story.curate(&["explain", &out, "--row", &row, "--cache", &cache]).ok().stdout;
+    assert!(words.contains("Kept at rank 1 of 10"), "{words}");
+    let data = story.curate(&["explain", &out, "--row", &row, "--json", "--cache", &cache]).json();
+    assert_eq!(data["rank"], 0);
+}
+
+#[test]
+fn a_dropped_row_is_told_what_stands_for_it() {
+    let story = Story::new();
+    let cache = story.at("cache");
+    for method in ["craig", "facility-location", "k-center", "goracs"] {
+        let out = story.at(&format!("{method}.parquet"));
+        let mut more = vec!["--budget", "10", "--method", method];
+        let target = story.at("target.parquet");
+        tables::write(&target, &tables::read(&sample()).slice(100, 20));
+        if method == "goracs" {
+            more.extend(["--target", &target]);
+            let input = story.at("signals.parquet");
+            let norms = arrow::array::Float32Array::from_iter_values((0..2000u16).map(|row| 1.0 + f32::from(row % 7)));
+            let table = tables::with_column(&tables::read(&sample()), "signal.grad_norm", std::sync::Arc::new(norms));
+            tables::write(&input, &table);
+            story.select(&input, &out, &more);
+        } else {
+            story.select(&sample(), &out, &more);
+        }
+        let kept: BTreeSet<u64> = tables::integers(&tables::read(&out), "curate_row").into_iter().collect();
+        let dropped = (0..2000).find(|row| !kept.contains(row)).expect("a dropped row").to_string();
+        let words = story.curate(&["explain", &out, "--row", &dropped, "--cache", &cache]).ok().stdout;
+        assert!(words.contains("as near as cosine") || words.contains("represented by row"), "{method}: {words}");
+        assert!(!words.contains("Score 0.0000"), "{method}: {words}");
+    }
+}
+
+#[test]
+fn an_output_never_replaces_what_is_read() {
+    let story = Story::new();
+    let input = story.at("data/in.parquet");
+    fs::create_dir(story.at("data")).expect("a new folder");
+    tables::write(&input, &tables::read(&sample()).slice(0, 200));
+    let before = fs::read(&input).expect("the input");
+    let (folder, glob) = (story.at("data"), story.at("data/*.parquet"));
+    let inside = format!("{folder}/");
+    for (from, to) in [(&input, &input), (&folder, &input), (&glob, &input), (&input, &inside)] {
+        let said = story.try_select(from, to, &["--budget", "5", "--overwrite"]);
+        said.refused("output over input", &[2]);
+        assert!(said.stderr.contains("output/is-input"), "{}", said.stderr);
+        story.try_select(from, to, &["--budget", "5", "--overwrite", "--dry-run"]).refused("dry run", &[2]);
+    }
+    let around = ["--budget", "5", "--overwrite", "--method", "gotd", "--target", &input];
+    story.try_select(&sample(), &input, &around).refused("output over target", &[2]);
+    assert!(fs::read(&input).expect("the input") == before, "the input was changed");
+}
+
+#[test]
+fn rows_beyond_a_models_window_are_not_called_unreadable() {
+    let story = Story::new();
+    let (out, cache) = (story.at("out.jsonl"), story.at("cache"));
+    let long = "many words stand here ".repeat(3000);
+    let line = |i: usize| {
+        let prompt = if i == 4 { long.clone() } else { format!("say {i}") };
+        serde_json::json!({"instruction": prompt, "output": format!("the number {i}")}).to_string()
+    };
+    let input = story.file("in.jsonl", (0..12).map(line).collect::<Vec<_>>().join("\n"));
+    let said = story.try_select(&input, &out, &["--budget", "3", "--method", "perplexity"]).ok();
+    assert!(
+        said.stderr.contains("1 left out: the prompt alone fills") && !said.stderr.contains("unreadable"),
+        "{}",
+        said.stderr
+    );
+    let manifest: serde_json::Value = serde_json::from_str(&said.stdout).expect("JSON");
+    assert_eq!((&manifest["counts"]["unsaid_rows"], &manifest["counts"]["skipped_rows"]), (&1.into(), &0.into()));
+    let words = story.curate(&["explain", &out, "--row", "4", "--cache", &cache]).ok().stdout;
+    assert!(words.contains("the prompt alone fills the model's window") && !words.contains("--where"), "{words}");
+}
+
+#[test]
+fn an_absent_row_is_told_why() {
+    let story = Story::new();
+    let (out, cache) = (story.at("out.jsonl"), story.at("cache"));
+    let rows = "{\"prompt\": \"a\", \"completion\": \"b\"}\n{\"prompt\": \"c\", \"completion\": null}\n{\"prompt\": \"drop\", \"completion\": \"d\"}\n";
+    let input = story.file("in.jsonl", rows);
+    story.select(&input, &out, &["--budget", "1", "--on-bad-row", "skip", "--where", "prompt <> 'drop'"]);
+    let words = |row: &str| story.curate(&["explain", &out, "--row", row, "--cache", &cache]).ok().stdout;
+    assert!(words("1").contains("it could not be read (") && words("1").contains("null"), "{}", words("1"));
+    assert!(words("2").contains("--where excluded it"), "{}", words("2"));
+}
+
+#[test]
+fn a_selection_from_standard_input_says_how_to_ask_again() {
+    let story = Story::new();
+    let (out, cache) = (story.at("out.jsonl"), story.at("cache"));
+    let line = |i: usize| format!("{{\"prompt\": \"ask {i}\", \"completion\": \"say {i}\"}}\n");
+    let text: String = (0..30).map(line).collect();
+    let said =
+        story.curate_reading(&["select", "-", "-o", &out, "--budget", "5", "--cache", &cache], text.as_bytes()).ok();
+    assert!(!said.stderr.contains("curate explain"), "{}", said.stderr);
+    for command in [&["explain", &out, "--row", "3", "--cache", &cache][..], &["verify", &out, "--cache", &cache][..]] {
+        let alone = story.curate(command);
+        alone.refused("nothing piped", &[3]);
+        let words = alone.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words.contains("standard input") && words.contains("same data"), "{words}");
+        story.curate_reading(command, text.as_bytes()).ok();
+    }
+    let other = story.curate_reading(&["explain", &out, "--row", "3", "--cache", &cache], &text.as_bytes()[37..]);
+    other.refused("other data piped", &[3]);
+}

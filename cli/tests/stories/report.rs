@@ -38,8 +38,13 @@ fn a_report_adds_up() {
         ["source", "length", "cluster"]
     );
     for share in &shares[..2] {
-        assert_eq!((sum(&share["parts"], "rows"), sum(&share["parts"], "picked_rows")), (2000, picks), "{share}");
+        assert_eq!(
+            (sum(&share["parts"], "rows"), sum(&share["parts"], "picked_rows")),
+            (2000 - removed, picks),
+            "{share}"
+        );
     }
+    assert_eq!(said["head"]["counts"]["pool_rows"].as_u64(), Some(2000 - removed));
     assert_eq!(said["filters"][0]["removed_rows"].as_u64(), Some(removed));
     assert!(removed > 0 && !said["filters"][0]["blockers"][0]["text"].as_str().expect("a text").is_empty());
     let map = &said["map"];
@@ -53,6 +58,7 @@ fn a_report_adds_up() {
     for score in said["scores"].as_array().expect("scores") {
         let all = |side: &str| score[side].as_array().expect("bins").iter().filter_map(Value::as_u64).sum::<u64>();
         assert_eq!(all("kept"), picks, "{score}");
+        assert!(all("rest") <= 2000 - removed - picks, "{score}");
     }
 }
 

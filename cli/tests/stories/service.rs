@@ -135,6 +135,71 @@ fn a_clock_that_jumps_changes_no_row_and_only_the_life_of_tokens() {
     assert_eq!(answers, [200, 200, 401, 200, 401, 200]);
 }
 
+/// Until a session or a job stands where it will stay.
+#[track_caller]
+fn settled(server: &Live, path: &str) -> Value {
+    let start = Instant::now();
+    loop {
+        let info = server.get(path);
+        if !["preparing", "queued", "running"].contains(&info["status"].as_str().unwrap_or_default()) {
+            return info;
+        }
+        assert!(start.elapsed() < Duration::from_mins(1), "never done: {info}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_plan_that_does_not_fit_is_refused_and_its_name_stays_free() {
+    let story = Story::new();
+    let path = corpus(&story);
+    let server = Live::start(&story, &["--allow", &story.at("")]);
+    let plan = |select: Value| json!({"id": "one", "plan": {"input": {"paths": [path]}, "select": select}});
+    for place in ["/v1/sessions", "/v1/jobs"] {
+        let refused = |select: Value, code: &str| {
+            let (status, answer) = server.post(place, &plan(select));
+            assert_eq!((status, answer["code"].as_str()), (422, Some(code)), "{place}: {answer}");
+        };
+        refused(json!({"use": "kmean-quality", "budget": 5}), "method/unknown");
+        refused(json!({"use": "uds", "budget": 5}), "method/online");
+        refused(json!({"use": "kmeans-quality", "budget": 5, "kk": 3}), "params/unknown");
+        let (status, answer) = server.post(place, &plan(json!({"use": "kmeans-quality", "budget": 5})));
+        assert_eq!(status, 201, "{place}: {answer}");
+        assert_ne!(settled(&server, &format!("{place}/one"))["status"], "failed", "{place}");
+    }
+    let online = json!({"plan": {"input": {"paths": [path]}, "online": {"use": "mops"}}});
+    assert_eq!(server.post("/v1/sessions", &online).0, 422);
+}
+
+#[test]
+fn what_failed_before_it_began_gives_way() {
+    let story = Story::new();
+    let (path, gone) = (corpus(&story), story.at("gone.jsonl"));
+    let server = Live::start(&story, &["--allow", &story.at("")]);
+    let of = |path: &str| json!({"id": "one", "plan": {"input": {"paths": [path]}, "select": {"use": "random", "budget": 5}}});
+    for place in ["/v1/sessions", "/v1/jobs"] {
+        let one = format!("{place}/one");
+        assert_eq!(server.post(place, &of(&gone)).0, 201);
+        let failed = settled(&server, &one);
+        assert_eq!(
+            (&failed["status"], &failed["error"]["status"]),
+            (&json!("failed"), &json!(422)),
+            "{place}: {failed}"
+        );
+        let (status, answer) = server.post(place, &of(&path));
+        assert_eq!(status, 201, "{place}: {answer}");
+        assert_ne!(settled(&server, &one)["status"], "failed", "{place}");
+        assert_eq!(server.post(place, &of(&gone)).0, 409, "{place}: what works is not replaced");
+    }
+    let late = story.at("late.jsonl");
+    let body = json!({"id": "two", "plan": {"input": {"paths": [late]}, "select": {"use": "random", "budget": 5}}});
+    server.post("/v1/sessions", &body);
+    assert_eq!(settled(&server, "/v1/sessions/two")["status"], "failed");
+    std::fs::copy(&path, &late).expect("the file comes late");
+    assert_eq!(server.post("/v1/sessions", &body).0, 200, "the same words try again");
+    assert_eq!(settled(&server, "/v1/sessions/two")["status"], "ready");
+}
+
 #[test]
 fn a_job_gives_what_select_gives() {
     let story = Story::new();

@@ -255,3 +255,154 @@ fn scores_by_texts_vectors_and_a_model() {
     desk.story.curate(&[&embed[..], &["lm:last"]].concat()).refused("no model", &[2]);
     desk.story.curate(&[&embed[..], &["lm:median", "--model", &model]].concat()).refused("no such vectors", &[2]);
 }
+
+#[test]
+fn a_run_is_not_replaced_unless_that_is_said() {
+    let desk = Desk::new();
+    let few = ["--from-scratch", "--lr", "1e-3", "--batch-size", "8", "--max-steps", "4", "-O", "save_steps=2"];
+    let five = [&few[..6], &["5", "-O", "save_steps=5"]].concat();
+    desk.train("run", &few).ok();
+    desk.story.file("run/notes.txt", "mine");
+    let model = || fs::read(desk.story.at("run/model/model.safetensors")).expect("a model");
+    let before = model();
+    let again = desk.train("run", &five);
+    again.refused("a finished run", &[2]);
+    assert!(again.stderr.contains("output/exists") && again.stderr.contains("--overwrite"), "{}", again.stderr);
+    assert!(model() == before, "a refused run wrote a model");
+    // a command that cannot be done takes nothing away
+    let lost = ["train", "nowhere.parquet", "--model", &desk.model, "-o", &desk.story.at("run"), "--overwrite"];
+    desk.story.curate(&[&lost[..], &few, &["--cache", &desk.cache]].concat()).refused("no input", &[2, 3, 5]);
+    assert!(model() == before, "a run that could not begin took the old one away");
+    desk.train("run", &[&five[..], &["--overwrite"]].concat()).ok();
+    let mut names = desk.story.names("run");
+    names.sort();
+    assert_eq!(names, ["checkpoint-5", "curate.json", "log.jsonl", "model", "notes.txt", "start"]);
+    desk.train("run", &[&five[..], &["--resume"]].concat()).ok();
+
+    fs::remove_file(desk.story.at("run/curate.json")).expect("a manifest");
+    let begun = desk.train("run", &five);
+    begun.refused("a run that is not finished", &[2]);
+    assert!(begun.stderr.contains("--resume"), "{}", begun.stderr);
+    let log = desk.story.file("precious/log.jsonl", "the log of another program");
+    desk.train("precious", &few).refused("somebody's folder", &[2]);
+    assert_eq!(fs::read_to_string(log).expect("a log"), "the log of another program");
+    let picks = desk.story.file("picked/picks.parquet", "rows of another day");
+    desk.train("picked", &[&few[..], &["--budget", "10"]].concat()).refused("picks", &[2]);
+    assert_eq!(fs::read_to_string(picks).expect("picks"), "rows of another day");
+}
+
+#[test]
+fn a_run_that_cannot_go_on_says_what_differs() {
+    let desk = Desk::new();
+    let of = |steps: &'static str, rate: &'static str| {
+        ["--from-scratch", "--lr", rate, "--batch-size", "8", "--max-steps", steps, "--resume"]
+    };
+    desk.train("run", &of("4", "1e-3")).ok();
+    let longer = desk.train("run", &of("9", "1e-3"));
+    longer.refused("more steps", &[2]);
+    assert!(longer.stderr.contains("max_steps (4 there, 9 here)"), "{}", longer.stderr);
+    assert!(longer.stderr.contains("cannot be made longer"), "{}", longer.stderr);
+    let other = desk.train("run", &of("4", "2e-3"));
+    assert!(other.stderr.contains("learning_rate (0.001 there, 0.002 here)"), "{}", other.stderr);
+    let seed = desk.train("run", &[&of("4", "1e-3")[..], &["--seed", "3"]].concat());
+    assert!(seed.stderr.contains("the seed (0 there, 3 here)"), "{}", seed.stderr);
+}
+
+#[test]
+fn a_finished_run_is_checked_as_far_as_it_goes() {
+    let desk = Desk::new();
+    let few = ["--from-scratch", "--lr", "1e-3", "--batch-size", "8", "--max-steps", "4", "--budget", "50"];
+    let done = desk.train("run", &few).json();
+    assert!(
+        done["step_seconds"].as_f64() > Some(0.0) && done["step_seconds"].as_f64() <= done["training_seconds"].as_f64()
+    );
+    let verify = || desk.story.curate(&["verify", &desk.story.at("run"), "--cache", &desk.cache]);
+    let said = verify().ok().stdout;
+    for part in ["picks: choice", "file model/model.safetensors", "log of 4 steps", "checkpoint", "not made again"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let model = desk.story.at("run/model/model.safetensors");
+    let mut bytes = fs::read(&model).expect("a model");
+    *bytes.last_mut().expect("bytes") ^= 1;
+    fs::write(&model, bytes).expect("the model can be written");
+    let log = fs::read_to_string(desk.story.at("run/log.jsonl")).expect("a log");
+    let cut: Vec<&str> = log.lines().take(3).collect();
+    fs::write(desk.story.at("run/log.jsonl"), cut.join("\n")).expect("the log can be written");
+    let said = verify();
+    assert_eq!(said.code, 3);
+    assert!(said.stdout.contains("DIFFERS  file model/model.safetensors"), "{}", said.stdout);
+    assert!(said.stdout.contains("DIFFERS  log of 4 steps"), "{}", said.stdout);
+    let explain = desk.story.curate(&["explain", &desk.story.at("run"), "--row", "1"]);
+    explain.refused("the folder of a run", &[2]);
+    assert!(explain.stderr.contains("run/picks.parquet"), "{}", explain.stderr);
+}
+
+#[test]
+fn an_adapter_is_judged_on_its_base_and_a_run_is_no_model() {
+    let desk = Desk::new();
+    desk.train("base", &["--from-scratch", "--lr", "1e-3", "--max-steps", "2"]).ok();
+    let tuned = Desk { model: desk.story.at("base/model"), ..desk };
+    tuned.train("lora", &["--lora", "4", "--lr", "1e-2", "--max-steps", "2"]).ok();
+    let alone = tuned.eval("lora/adapter", &[]);
+    let named = tuned.eval("base/model", &["--adapter", &tuned.story.at("lora/adapter")]);
+    assert_eq!(loss(&alone).to_bits(), loss(&named).to_bits());
+    for (run, below) in [("base", "base/model"), ("lora", "lora/adapter")] {
+        let said = tuned.story.curate(&["eval", &tuned.rows, "--model", &tuned.story.at(run), "--cache", &tuned.cache]);
+        said.refused("the folder of a run", &[2]);
+        assert!(said.stderr.contains(below), "{}", said.stderr);
+    }
+    fs::remove_dir_all(tuned.story.at("base")).expect("a run");
+    let adapter = tuned.story.at("lora/adapter");
+    let said = tuned.story.curate(&["eval", &tuned.rows, "--model", &adapter, "--cache", &tuned.cache]);
+    said.refused("a base that is gone", &[2]);
+    assert!(said.stderr.contains("--adapter"), "{}", said.stderr);
+}
+
+#[test]
+fn rows_that_are_left_out_have_a_reason() {
+    let desk = Desk::new();
+    let long = |i: usize| serde_json::json!({"prompt": format!("{i} ").repeat(300), "completion": "much"});
+    let short = |i: usize| serde_json::json!({"prompt": format!("{i} and"), "completion": "more"});
+    let rows: Vec<String> = (0..20).map(|i| if i < 3 { long(i) } else { short(i) }.to_string()).collect();
+    let desk = Desk { rows: desk.story.file("rows.jsonl", rows.join("\n")), ..desk };
+    let few = ["--from-scratch", "--lr", "1e-3", "--max-steps", "2"];
+    let said = desk.train("run", &few).ok();
+    assert!(said.stderr.contains("in 3 rows what stands before the answer fills all 128 tokens"), "{}", said.stderr);
+    let model = desk.story.at("run/model");
+    let eval = ["eval", &desk.rows, "--model", &model, "--cache", &desk.cache];
+    let said = desk.story.curate(&eval).ok();
+    assert!(said.stdout.starts_with("17 of 20 rows"), "{}", said.stdout);
+    for refused in [
+        desk.train("longer", &[&few[..], &["-O", "max_length=4096"]].concat()),
+        desk.story.curate(&[&eval[..], &["--max-length", "4096"]].concat()),
+    ] {
+        refused.refused("longer than the context", &[2]);
+        assert!(refused.stderr.contains("context of 128 tokens"), "{}", refused.stderr);
+    }
+    let questions: Vec<String> =
+        (0..8).map(|i| serde_json::json!({"prompt": format!("why {i}?")}).to_string()).collect();
+    let desk = Desk { rows: desk.story.file("questions.jsonl", questions.join("\n")), ..desk };
+    let said = desk.train("unanswered", &few);
+    said.refused("no answers", &[2, 3]);
+    assert!(said.stderr.contains("--map response=COLUMN"), "{}", said.stderr);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_says_how_to_go_on() {
+    use std::process::{Command, Stdio};
+    let desk = Desk::new();
+    let out = desk.story.at("run");
+    let fixed = ["train", &desk.rows, "--model", &desk.model, "-o", &out, "--cache", &desk.cache, "--from-scratch"];
+    let args = [&fixed[..], &["--lr", "1e-3", "--max-steps", "100000", "-O", "save_steps=2"]].concat();
+    let mut command = desk.story.command(&[&args[..], &["-O", "save_total_limit=2"]].concat());
+    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+    let begun = std::time::Instant::now();
+    while !desk.story.names("run").iter().any(|name| name == "checkpoint-4") && begun.elapsed().as_secs() < 120 {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill is there");
+    let said = crate::story::Said::of(child.wait_with_output().expect("an end"));
+    assert_eq!(said.code, 130, "{}", said.stderr);
+    assert!(said.stderr.contains("add --resume"), "{}", said.stderr);
+}

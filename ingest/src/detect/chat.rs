@@ -169,7 +169,10 @@ impl Voice {
             let known = "system, user, human, assistant, gpt, tool, observation, function_call and the like";
             self.problem(
                 "messages/role",
-                format!("unknown role '{}'; known are {known}", name.chars().take(40).collect::<String>()),
+                format!(
+                    "unknown role '{}'; known are {known}",
+                    name.chars().take(40).flat_map(char::escape_debug).collect::<String>()
+                ),
             )
         })
     }

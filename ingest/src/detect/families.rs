@@ -31,7 +31,7 @@ const FAMILIES: [Family; 5] = [
         format: Format::InstructionResponse,
         prompts: &["instruction"],
         inputs: &["input", "context"],
-        responses: &["response", "completion", "answer"],
+        responses: &["response", "completion", "answer", "reply"],
         reasons: &[],
     },
     Family {
@@ -47,6 +47,7 @@ const FAMILIES: [Family; 5] = [
             "answer",
             "solution",
             "target",
+            "reply",
         ],
         reasons: &[],
     },
@@ -54,7 +55,7 @@ const FAMILIES: [Family; 5] = [
         format: Format::QuestionAnswer,
         prompts: &["question", "problem", "query"],
         inputs: &[],
-        responses: &["answer", "response", "output", "solution"],
+        responses: &["answer", "response", "output", "reply", "solution"],
         reasons: &["rationale", "solution"],
     },
     Family {
@@ -67,7 +68,7 @@ const FAMILIES: [Family; 5] = [
 ];
 
 /// Names of columns that are text in CSV files whatever they hold.
-pub(crate) const TEXT_NAMES: [&str; 25] = [
+pub(crate) const TEXT_NAMES: [&str; 26] = [
     "instruction",
     "input",
     "output",
@@ -78,6 +79,7 @@ pub(crate) const TEXT_NAMES: [&str; 25] = [
     "rejected",
     "canonical_solution",
     "answer",
+    "reply",
     "solution",
     "target",
     "question",
@@ -95,7 +97,29 @@ pub(crate) const TEXT_NAMES: [&str; 25] = [
     "history",
 ];
 
+/// Names of columns of answers, the likeliest first, for a prompt that no family knows.
+const RESPONSES: [&str; 7] = ["completion", "response", "output", "answer", "reply", "solution", "target"];
+
 impl Columns<'_> {
+    /// The roles around a prompt column that the user named: those of its family where it is the family's own, else answers and
+    /// system prompts by their names.
+    pub(super) fn around(&self, prompt: &[ColumnPath], wanted: Format) -> (Format, Roles) {
+        let found = self.family(wanted).ok().flatten();
+        let own = found.filter(|(_, roles, _)| prompt.len() == 1 && roles.prompt.first() == prompt.first());
+        if let Some((format, roles, _)) = own {
+            return (format, roles);
+        }
+        let first =
+            |names: &[&str]| names.iter().find(|name| self.is_plain_text(name)).map(|name| ColumnPath::of(name));
+        let response = first(&RESPONSES).filter(|path| prompt.iter().all(|own| own.column() != path.column()));
+        let roles = Roles {
+            response: response.into_iter().collect(),
+            system: first(&["system", "system_prompt"]),
+            ..Roles::default()
+        };
+        (if wanted == Format::Auto { Format::PromptCompletion } else { wanted }, roles)
+    }
+
     pub(super) fn family(&self, wanted: Format) -> Result<Option<(Format, Roles, String)>> {
         let fits = |family: &&Family| {
             (wanted == Format::Auto || wanted == family.format) && self.first(family.prompts).is_some()

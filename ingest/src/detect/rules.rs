@@ -98,14 +98,20 @@ impl Columns<'_> {
                 }
             }
             (Format::Auto, map) if map.contains_key("text") => Format::Text,
-            (Format::Auto, map) if map.contains_key("prompt") => Format::PromptCompletion,
             (Format::Sharegpt | Format::Messages, map) if map.contains_key("messages") => spec.format,
             (Format::Text, map) if map.contains_key("text") => Format::Text,
-            (format, map) if format != Format::Auto && map.contains_key("prompt") => format,
+            (format @ (Format::Sharegpt | Format::Messages | Format::Verl | Format::Text), map)
+                if map.contains_key("prompt") =>
+            {
+                format
+            }
+            (_, map) if map.contains_key("prompt") => {
+                let (format, roles) = self.around(&self.paths("prompt", &map["prompt"])?, spec.format);
+                return Ok(Some(mapped_as(format, roles)));
+            }
             _ => return Ok(None),
         };
-        let why = "the columns were named with --map".to_owned();
-        Ok(Some(Layout { format, origin: Origin::Mapped, roles: Roles::default(), why }))
+        Ok(Some(mapped_as(format, Roles::default())))
     }
 
     /// Put the columns of the map in place of those found by rule.
@@ -115,6 +121,7 @@ impl Columns<'_> {
             let paths = self.paths(role, text)?;
             let one = || paths.first().cloned();
             match role.as_str() {
+                "prompt" if paths.len() == 1 && layout.roles.prompt.first() == paths.first() => {}
                 "prompt" => layout.roles.prompt = paths,
                 "input" => input = paths,
                 "response" => layout.roles.response = paths,
@@ -127,7 +134,8 @@ impl Columns<'_> {
             layout.origin = Origin::Mapped;
         }
         if !input.is_empty() {
-            layout.roles.prompt.truncate(if spec.map.contains_key("prompt") { usize::MAX } else { 1 });
+            let named = spec.map.get("prompt").map(|text| self.paths("prompt", text)).transpose()?;
+            layout.roles.prompt.truncate(named.map_or(1, |paths| paths.len()));
             layout.roles.prompt.extend(input);
         }
         Ok(())
@@ -203,7 +211,7 @@ impl Columns<'_> {
         found
     }
 
-    fn is_plain_text(&self, name: &str) -> bool {
+    pub(super) fn is_plain_text(&self, name: &str) -> bool {
         self.schema.field_with_name(name).is_ok_and(|f| is_text(f.data_type()) && !f.metadata().contains_key(JSON_TEXT))
     }
 
@@ -250,10 +258,21 @@ impl Columns<'_> {
         } else {
             ("column/type", short_type(field))
         };
+        let skip = if json {
+            ", since the type is the whole column's (--on-bad-row skip leaves out rows, and does not help here)"
+        } else {
+            ""
+        };
         Err(Error::data(code, format!("the role '{role}' needs text, but the column holds {holds}"))
-            .hint(format!("make all its values text, or choose another column with --map {role}=COLUMN"))
+            .hint(format!(
+                "write every value of the column as text{skip}; or choose another column with --map {role}=COLUMN"
+            ))
             .at(Location::file(self.file).column(path.to_string())))
     }
+}
+
+fn mapped_as(format: Format, roles: Roles) -> Layout {
+    Layout { format, origin: Origin::Mapped, roles, why: "the columns were named with --map".to_owned() }
 }
 
 fn short_type(field: &Field) -> String {

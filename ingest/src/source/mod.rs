@@ -16,10 +16,10 @@ pub use unit::{FileInfo, SkippedRow, Unit, UnitData};
 use crate::detect::{Extractor, Layout, Role};
 use crate::predicate::Predicate;
 use crate::source::unit::{BadRow, Chunk, Reader};
-use crate::spec::{EmbedText, InputSpec, OnBadRow};
+use crate::spec::{EmbedText, Format, InputSpec, OnBadRow};
 use crate::store::Stores;
 use crate::template::ChatTemplate;
-use arrow::array::{BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::array::{Array, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{Schema, SchemaRef};
 use curate_core::{Ctx, Error, Location, Result};
@@ -188,7 +188,8 @@ impl Source {
                 Some(problem) => {
                     let location = self.readers[unit.file].location(place, at);
                     if self.spec.on_bad_row == OnBadRow::Fail {
-                        return Err(problem.error(location));
+                        let elsewhere = (problem.code == "row/no-text").then(|| self.other_shape(unit.file)).flatten();
+                        return Err(elsewhere.unwrap_or_else(|| problem.error(location)));
                     }
                     let location = location.column(problem.column);
                     verdict.skipped.push(SkippedRow {
@@ -202,6 +203,37 @@ impl Source {
         verdict.skipped.sort_by_key(|s| s.row);
         verdict.keep = (keep.len() < present.len()).then(|| keep.into());
         Ok(verdict)
+    }
+
+    /// The error that says that a file's rows have another shape than those of the other files, if that is so.
+    #[must_use]
+    pub fn other_shape(&self, file: usize) -> Option<Error> {
+        if self.files.len() < 2 || self.spec.format != Format::Auto || !self.spec.map.is_empty() {
+            return None;
+        }
+        let own = self.own_format(file)?;
+        let others = (0..self.files.len()).filter(|&other| other != file);
+        let (other, theirs) =
+            others.filter_map(|other| Some((other, self.own_format(other)?))).find(|(_, theirs)| *theirs != own)?;
+        let mut both = [(file, own), (other, theirs)];
+        both.sort_by_key(|(file, _)| *file);
+        let words = both.map(|(file, format)| format!("{} is {format}", self.files[file].path)).join(", ");
+        Some(
+            Error::data("input/shapes", format!("these files have different shapes: {words}"))
+                .hint("give them one at a time, or bring one into the shape of the other"),
+        )
+    }
+
+    /// The format of the first rows of a file, as if it were alone.
+    fn own_format(&self, file: usize) -> Option<Format> {
+        let names: Vec<String> = self.schema.fields().iter().map(|f| f.name().clone()).collect();
+        let chunk = self.readers.get(file)?.read(0, &names).ok()?;
+        let filled = |f: &&arrow::datatypes::FieldRef| {
+            chunk.batch.column_by_name(f.name()).is_some_and(|values| values.logical_null_count() < values.len())
+        };
+        let own: Vec<_> = self.schema.fields().iter().filter(filled).cloned().collect();
+        let layout = crate::detect::detect(&Schema::new(own), &self.spec, &self.files[file].path);
+        layout.ok().map(|layout| layout.format)
     }
 
     /// Rows of columnar files can be too large as well.

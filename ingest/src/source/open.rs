@@ -109,9 +109,7 @@ impl Opener<'_> {
             .collect();
         let (units, places, rows) = number(&readers, &mut self.files);
         if rows == 0 {
-            return Err(Error::data("input/empty", "there is no row in the input")
-                .hint("check the path and whether the files are complete")
-                .at(Location::file(name)));
+            return Err(empty(&name));
         }
         let predicate = self.spec.where_.as_deref().map(|sql| Predicate::compile(sql, &schema)).transpose()?;
         let verdicts = units.iter().map(|_| OnceLock::new()).collect();
@@ -133,11 +131,14 @@ impl Opener<'_> {
     /// The layout; a column of mixed kinds is reported at the first row that does not fit.
     fn layout(&self, schema: &SchemaRef, name: &str) -> Result<Layout> {
         if schema.fields().is_empty() {
-            return Err(Error::data("input/empty", "there is no row in the input")
-                .hint("check the path and whether the files are complete")
-                .at(Location::file(name)));
+            return Err(empty(name));
         }
         detect::detect(schema, self.spec, name).map_err(|error| {
+            if error.code() == "format/unknown" && self.files.len() > 1 {
+                let known = error.hint_text().unwrap_or_default();
+                let hint = format!("where the files have different shapes, give them one at a time; else {known}");
+                return error.hint(hint);
+            }
             let column = error.location().and_then(|l| l.column.clone()).filter(|_| error.code() == "column/mixed");
             let member = column.as_ref().and_then(|c| self.learner.columns().iter().find(|m| m.name == *c));
             let (Some(column), Some(Shape::Mixed(clash))) = (column, member.map(|m| &m.shape)) else { return error };
@@ -152,6 +153,17 @@ impl Opener<'_> {
             }
         })
     }
+}
+
+fn empty(name: &str) -> Error {
+    let hint = match name {
+        "-" => {
+            "pipe the rows into the command; a selection that was made from standard input is explained and verified with the same data piped in again"
+        }
+        _ => "check the path and whether the files are complete",
+    };
+    let what = if name == "-" { "nothing came on standard input" } else { "there is no row in the input" };
+    Error::data("input/empty", what).hint(hint).at(Location::file(name))
 }
 
 /// Number the rows of all files and list their units.

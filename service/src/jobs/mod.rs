@@ -118,10 +118,10 @@ impl Jobs {
         let _ = self.queue.lock().unwrap_or_else(PoisonError::into_inner).send(job.clone());
     }
 
-    /// Take a job, or find it where one was made with the same words; with whether it is new.
+    /// Take a job, or find it where one was made with the same words; with whether it is new. One that failed gives way to other words.
     ///
     /// # Errors
-    /// `job/*`, `output/*`, `store/*`.
+    /// `job/*`, `output/*`, `store/*`; of a plan that does not fit, `method/*` and `params/*`.
     pub(crate) fn create(&self, asked: JobBody) -> Result<(Arc<Job>, bool)> {
         check(&asked.plan)?;
         let id = asked.id.unwrap_or_else(|| crate::session::drawn_id("j"));
@@ -129,6 +129,7 @@ impl Jobs {
         let spec = serde_json::to_value(&asked.plan).map_err(|e| Error::io("json", e.to_string()))?;
         let record =
             Record { id: id.clone(), spec, state: json!({"status": "queued"}), created: crate::session::now() };
+        self.make_way(&record)?;
         if self.shared.store.list(Table::Jobs)?.len() >= self.most {
             return Err(Error::usage("session/limit", format!("there are {} jobs already", self.most))
                 .hint("delete some that ended"));
@@ -142,6 +143,14 @@ impl Jobs {
         known
             .map(|known| (self.enter(known), false))
             .ok_or_else(|| Error::usage("job/exists", format!("there is another job '{id}'")).hint("take another name"))
+    }
+
+    /// Remove a job of this name that failed with another plan.
+    fn make_way(&self, record: &Record) -> Result<()> {
+        let known = self.shared.store.get(Table::Jobs, &record.id)?.filter(|known| known.spec != record.spec);
+        let failed =
+            known.is_some_and(|known| ["failed", "cancelled"].map(Some).contains(&known.state["status"].as_str()));
+        if failed { self.remove(&record.id) } else { Ok(()) }
     }
 
     /// A job by name.
@@ -210,7 +219,7 @@ fn check(plan: &Plan) -> Result<()> {
     if plan.output.report.as_ref().is_some_and(|report| report.contains(['/', '\\', ':']) || report.starts_with('.')) {
         return wrong("output/place", "the report of a job is a plain file name", "such as report.html");
     }
-    Ok(())
+    plan.check_names()
 }
 
 /// Say where a job stands, to the store first.

@@ -108,18 +108,28 @@ impl Sessions {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Make a session, or find it where one was made with the same words; with whether it is new.
+    /// Make a session, or find it where one was made with the same words; with whether it is new. One that failed is tried again, and
+    /// gives way to other words where nothing was drawn from it.
     ///
     /// # Errors
-    /// `session/exists` for another one of that name, `session/limit`, `session/id`, `store/*`.
+    /// `session/exists` for another one of that name, `session/limit`, `session/id`, `store/*`; of a plan that does not fit,
+    /// `method/*` and `params/*`.
     pub(crate) fn create(&self, mut spec: SessionSpec) -> Result<(Arc<Session>, bool)> {
         check(&spec)?;
         let id = spec.id.clone().unwrap_or_else(|| drawn_id("s"));
         check_id(&id)?;
         spec.id = Some(id.clone());
         let value = json(&spec)?;
-        if let Some(known) = self.shared.store.get(Table::Sessions, &id)? {
-            return if known.spec == value { Ok((self.get(&id)?, false)) } else { Err(exists(&id)) };
+        let known = self.shared.store.get(Table::Sessions, &id)?;
+        if known.as_ref().is_some_and(|known| known.spec == value) {
+            return Ok((self.again(&id)?, false));
+        }
+        if known.is_some() && !self.gives_way(&id)? {
+            return Err(exists(&id));
+        }
+        spec.plan.check_names()?;
+        if known.is_some() {
+            self.remove(&id)?;
         }
         if self.shared.store.list(Table::Sessions)?.len() >= self.most {
             return Err(Error::usage("session/limit", format!("there are {} sessions already", self.most))
@@ -131,6 +141,21 @@ impl Sessions {
             return if same { Ok((self.get(&id)?, false)) } else { Err(exists(&id)) };
         }
         Ok((self.begin(record)?, true))
+    }
+
+    /// A session by name; made ready once more where that failed.
+    fn again(&self, id: &str) -> Result<Arc<Session>> {
+        let known = self.get(id)?;
+        if !known.has_failed() {
+            return Ok(known);
+        }
+        self.lock().remove(id);
+        self.get(id)
+    }
+
+    /// Whether a session failed before anything was drawn from it.
+    fn gives_way(&self, id: &str) -> Result<bool> {
+        Ok(self.get(id)?.has_failed() && self.shared.store.last(id)? == 0)
     }
 
     /// Take a session into memory and make it ready on a thread of its own.

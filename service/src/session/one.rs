@@ -79,6 +79,11 @@ impl Session {
         self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether it could not be made ready.
+    pub(super) fn has_failed(&self) -> bool {
+        matches!(*self.lock(), Stage::Failed(_))
+    }
+
     /// Wake those who wait, and tell those who watch.
     pub(super) fn tell(&self, kind: &'static str, step: u64, data: Value) {
         self.changed.send_modify(|count| *count += 1);

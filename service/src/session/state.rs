@@ -43,12 +43,14 @@ impl Session {
         info
     }
 
-    /// What the method wants, before anybody knows which of it the input has.
+    /// What the method wants of the trainer, before anybody knows which of it the input has: with an input, other columns than signals
+    /// are made of its rows.
     fn needs(&self) -> NeedsInfo {
+        let plan = &self.spec.plan;
+        let method = plan.online.as_ref().and_then(|_| curate_api::serving::online_method(plan).ok());
+        let mut needs = method.map(|method| method.needs()).unwrap_or_default();
+        needs.before.retain(|column| plan.input.paths.is_empty() || column.as_str().starts_with("signal."));
         let names = |columns: Vec<Column>| columns.iter().map(|c| c.as_str().to_owned()).collect();
-        let method =
-            self.spec.plan.online.as_ref().and_then(|_| curate_api::serving::online_method(&self.spec.plan).ok());
-        let needs = method.map(|method| method.needs()).unwrap_or_default();
         NeedsInfo { before: names(needs.before), after: names(needs.after) }
     }
 

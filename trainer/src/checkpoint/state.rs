@@ -45,6 +45,9 @@ pub struct State {
     pub seed: u64,
     /// Digest of configuration, data and base model: a run goes on only under the same.
     pub plan_digest: String,
+    /// The parts of that digest, so that a refusal can say which one differs: options by their values, all else by a digest.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub plan: BTreeMap<String, String>,
     /// The other files of the folder.
     pub files: BTreeMap<String, FileDigest>,
 }

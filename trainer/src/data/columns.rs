@@ -70,11 +70,6 @@ impl<'a> Data<'a> {
         self.pool.chunks()
     }
 
-    /// Rows of all chunks.
-    pub(super) fn rows(&self) -> usize {
-        self.rows.len()
-    }
-
     /// The rows of chunk `at`.
     pub(super) fn chunk(&self, at: usize) -> Result<Chunk> {
         let (text, trained, weight) = (Column::named(TEXT), Column::named(TRAINED), Column::named(WEIGHT));

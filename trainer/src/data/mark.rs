@@ -41,8 +41,10 @@ pub(super) enum Outcome {
     Kept(Marked),
     /// Its text is empty or white space.
     Empty,
-    /// No token carries a loss, or none that fits into `max_length`.
+    /// No token carries a loss.
     Unlabelled,
+    /// Tokens carry a loss, but what stands before them fills `max_length`.
+    Beyond,
 }
 
 /// Tokenise and label a row.
@@ -66,7 +68,14 @@ pub(super) fn mark(raw: &RawRow<'_>, tokenizer: &TextTokenizer, options: &Sequen
     marked.truncate(options.max_length);
     marked.count_bytes(tokenizer);
     let any = marked.labelled.iter().skip(1).any(|label| *label);
-    Ok(if any { Outcome::Kept(marked) } else { Outcome::Unlabelled })
+    let beyond = marked.cut_tokens > 0;
+    Ok(if any {
+        Outcome::Kept(marked)
+    } else if beyond {
+        Outcome::Beyond
+    } else {
+        Outcome::Unlabelled
+    })
 }
 
 /// Whether each token shares a byte with one of the sorted `ranges`. A token without bytes counts as its place, unless it

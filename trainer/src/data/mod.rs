@@ -12,7 +12,7 @@ pub use columns::{TEXT, TRAINED, WEIGHT, trained_column};
 pub use pack::{Packing, pack};
 pub use plan::{Cursor, Feed, Plan};
 pub use preview::{Sample, preview};
-pub use sequences::{Dataset, DatasetReport, sequences, weightless};
+pub use sequences::{Dataset, DatasetReport, sequences, tokenised, weightless};
 pub use thought::{MaskedThought, Replace};
 
 use curate_core::{Error, Result};

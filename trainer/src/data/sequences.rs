@@ -46,6 +46,12 @@ pub struct DatasetReport {
     pub empty: Vec<u64>,
     /// Ids of rows with nothing to learn within `max_length`.
     pub unlabelled: Vec<u64>,
+    /// How many of those have something to learn, behind a beginning that fills `max_length`.
+    #[serde(default)]
+    pub beyond_rows: u64,
+    /// Longest sequence allowed, tokens.
+    #[serde(default)]
+    pub max_length: usize,
     /// Ids of rows with something to learn that weigh 0.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub weightless: Vec<u64>,
@@ -64,7 +70,8 @@ impl DatasetReport {
                 self.empty.push(row);
                 return None;
             }
-            Outcome::Unlabelled => {
+            Outcome::Unlabelled | Outcome::Beyond => {
+                self.beyond_rows += u64::from(outcome == Outcome::Beyond);
                 self.unlabelled.push(row);
                 return None;
             }
@@ -82,15 +89,38 @@ impl DatasetReport {
     }
 }
 
+impl DatasetReport {
+    /// What to say of rows whose answers lie behind the longest sequence, and of such that are cut there.
+    #[must_use]
+    pub fn at_the_limit(&self) -> Option<String> {
+        let (beyond, cut, max) = (self.beyond_rows, self.truncated_rows, self.max_length);
+        let beyond =
+            (beyond > 0).then(|| format!("in {beyond} rows what stands before the answer fills all {max} tokens"));
+        let cut = (cut > 0).then(|| format!("{cut} rows are cut at {max} tokens"));
+        let said = beyond.into_iter().chain(cut).collect::<Vec<_>>().join(", ");
+        let hint = "a longer --max-length, where the model's context allows it, would read more";
+        (!said.is_empty()).then(|| format!("{said}; {hint}"))
+    }
+}
+
 /// Tokenise every row of `pool`.
 ///
 /// # Errors
 /// `column/missing`, `column/type`, `data/range` and `tokenizer/no-eos` with the row, `data/nothing-to-learn` when no row is
 /// left, `data/row-weight` for a weight that is none, `data/weightless` when all rows left weigh 0, `cancelled`.
 pub fn sequences(pool: &Pool, tokenizer: &TextTokenizer, options: &SequenceOptions, ctx: &Ctx) -> Result<Dataset> {
+    tokenised(pool, tokenizer, options, ctx)?.check(options)
+}
+
+/// The same, where it may be that no row is left.
+///
+/// # Errors
+/// As [`sequences`], without `data/nothing-to-learn` and `data/weightless`.
+pub fn tokenised(pool: &Pool, tokenizer: &TextTokenizer, options: &SequenceOptions, ctx: &Ctx) -> Result<Dataset> {
     options.check(None)?;
     let data = Data::open(pool, options.loss_on)?;
     let mut dataset = Dataset::default();
+    dataset.report.max_length = options.max_length;
     for at in 0..data.chunks() {
         let chunk = data.chunk(at)?;
         for first in (0..chunk.len()).step_by(BLOCK_ROWS) {
@@ -103,7 +133,7 @@ pub fn sequences(pool: &Pool, tokenizer: &TextTokenizer, options: &SequenceOptio
             }
         }
     }
-    dataset.check(data.rows(), options)
+    Ok(dataset)
 }
 
 fn outcome(
@@ -125,7 +155,8 @@ pub fn weightless(rows: usize) -> Error {
 
 impl Dataset {
     /// Refuse a dataset without a label.
-    fn check(self, rows: usize, options: &SequenceOptions) -> Result<Self> {
+    fn check(self, options: &SequenceOptions) -> Result<Self> {
+        let rows = usize::try_from(self.report.rows).unwrap_or(usize::MAX);
         if !self.sequences.is_empty() {
             return Ok(self);
         }

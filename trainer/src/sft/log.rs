@@ -29,7 +29,7 @@ impl Record {
             "lr": self.lr,
             "grad_norm": self.grad_norm,
             "tokens": self.tokens,
-            "tok_s": self.tok_s.round(),
+            "tok_s": (self.tok_s * 10.0).round() / 10.0,
         });
         if let Some(tensor) = &self.skipped {
             line["skipped"] = json!(tensor);

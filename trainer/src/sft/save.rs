@@ -8,6 +8,7 @@ use crate::mask::delta::digest;
 use crate::optim::Optimizer;
 use crate::{Params, Sequence};
 use curate_core::{Error, Location, Result};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 const MODEL: &str = "model.safetensors";
@@ -24,6 +25,49 @@ pub(super) fn plan_digest(trainer: &Trainer<'_>, params: &Params, seed: u64) -> 
         hash_sequence(&mut hasher, sequence);
     }
     hasher.finalize().to_hex().to_string()
+}
+
+/// The same part by part: every option as text, rows and base model by their digests.
+pub(super) fn plan_parts(trainer: &Trainer<'_>, params: &Params, seed: u64) -> BTreeMap<String, String> {
+    let config = SftConfig { save_steps: None, save_total_limit: None, ..trainer.config.clone() };
+    let options = serde_json::to_value(&config).unwrap_or_default();
+    let options = options.as_object().into_iter().flatten().map(|(key, value)| (key.clone(), value.to_string()));
+    let rows = |rows: &[Sequence]| {
+        let mut hasher = blake3::Hasher::new();
+        for row in rows {
+            hash_sequence(&mut hasher, row);
+        }
+        hasher.finalize().to_hex().to_string()
+    };
+    let others = [
+        ("the seed", seed.to_string()),
+        ("the rows", rows(trainer.train)),
+        ("the rows to judge by", rows(trainer.eval)),
+        ("the base model", digest(params)),
+        ("the plan", trainer.plan.clone()),
+    ];
+    options.chain(others.map(|(part, value)| (part.to_owned(), value))).collect()
+}
+
+/// The refusal of a checkpoint of another run: what differs, and for how long a run was meant to last.
+fn other_plan(found: &State, wanted: &BTreeMap<String, String>, folder: &Path) -> Error {
+    let differs = |(part, value): (&String, &String)| {
+        let was = found.plan.get(part)?;
+        let digest = part.starts_with("the ") && part != "the seed";
+        let how = if digest { String::new() } else { format!(" ({was} there, {value} here)") };
+        (was != value).then(|| format!("{part}{how}"))
+    };
+    let parts: Vec<String> = wanted.iter().filter_map(differs).collect();
+    let what = if parts.is_empty() { "configuration, rows, seed or base model".to_owned() } else { parts.join(", ") };
+    let longer = parts.iter().any(|part| part.starts_with("max_steps") || part.starts_with("num_train_epochs"));
+    let hint = if longer {
+        "the learning rate is planned for all steps from the first, so a run cannot be made longer: repeat it with the          settings it was started with, or begin a new run with --model RUN/model and another -o"
+    } else {
+        "give the run another output folder, or repeat it with the settings it was started with"
+    };
+    Error::usage("checkpoint/other-plan", format!("the checkpoint belongs to another run; what differs: {what}"))
+        .hint(hint)
+        .at(Location::file(folder.display().to_string()))
 }
 
 fn hash_sequence(hasher: &mut blake3::Hasher, sequence: &Sequence) {
@@ -79,18 +123,13 @@ fn model_entries(params: &Params) -> Vec<Entry<'_>> {
 pub(super) fn resume<M: Trainable>(
     trainer: &Trainer<'_>,
     run: (&mut M, &mut Optimizer),
-    plan_digest: &str,
+    wanted: &State,
 ) -> Result<Option<State>> {
     let Some(out) = trainer.out.as_ref().filter(|_| trainer.resume) else { return Ok(None) };
     checkpoint::sweep(out)?;
     let Some((folder, state)) = checkpoint::newest(out)? else { return Ok(None) };
-    if state.plan_digest != plan_digest {
-        return Err(Error::usage(
-            "checkpoint/other-plan",
-            "the checkpoint belongs to another run: configuration, rows, seed or base model differ",
-        )
-        .hint("give the run another output folder, or repeat it with the settings it was started with")
-        .at(Location::file(folder.display().to_string())));
+    if state.plan_digest != wanted.plan_digest {
+        return Err(other_plan(&state, &wanted.plan, &folder));
     }
     let (model, optimizer) = run;
     restore(&folder, &trainer.config.tuning, (model.params_mut(), optimizer), state.updates)?;
