@@ -238,7 +238,7 @@ fn refuse_textless(pool: &Pool) -> Result<()> {
         return Ok(());
     }
     Err(Error::data("embedding/no-text", format!("none of the {} rows has a text to make a vector of", pool.rows())).hint(
-        "say which column holds the text, as with --map prompt=COLUMN; take vectors of your own with --embedder column:NAME; or choose by numbers, as with --method top-k",
+        "say which column holds the text, as with --map prompt=COLUMN; take vectors of your own with --embedder column:NAME; or choose by numbers, as with --method top-score",
     ))
 }
 
