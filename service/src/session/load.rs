@@ -1,5 +1,6 @@
 //! Making a session ready: its rows, its method, and the calls of its journal done again.
 
+use super::keeping::Keeping;
 use super::machine::{Ground, Machine, Step};
 use super::one::{Session, machine};
 use super::served::Served;
@@ -29,7 +30,7 @@ pub(crate) struct Ready {
     pub(super) rendered: BTreeMap<(u64, u32), Arc<Served>>,
     /// The machine may know less, or more, than the journal.
     pub(super) stale: bool,
-    pub(super) state_bytes: u64,
+    pub(super) keeping: Keeping,
     /// Whether a step was handed out since the machine was last looked at for keeping.
     pub(super) snapshot_due: bool,
     pub(super) first_chain: String,
@@ -71,7 +72,7 @@ pub(super) fn load(session: &Session) -> Result<Ready> {
         ahead: None,
         rendered: BTreeMap::new(),
         stale: false,
-        state_bytes: 0,
+        keeping: Keeping::default(),
         snapshot_due: false,
     };
     ready.reload(session)?;
@@ -116,11 +117,12 @@ impl Ready {
             }
         }
         let mut machine = machine(&self.ground)?;
+        self.keeping = Keeping::default();
         if let Some(snapshot) = &snapshot {
             machine.unpack(&snapshot.body)?;
-            self.state_bytes = snapshot.body.len() as u64;
+            self.keeping.begin(snapshot.step, snapshot.body.len() as u64);
         }
-        living.iter().try_for_each(|event| machine.apply(event))?;
+        self.keeping.count(|| living.iter().try_for_each(|event| machine.apply(event)))?;
         (self.given, self.machine, self.last) = (machine.proposed, machine, last);
         (self.ahead, self.stale) = (None, false);
         self.rendered.clear();

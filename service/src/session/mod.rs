@@ -1,5 +1,6 @@
 //! Sessions: batches out, signals in, nothing acknowledged ever lost.
 
+mod keeping;
 mod load;
 mod look;
 mod machine;

@@ -15,10 +15,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::{broadcast, watch};
 
-/// Steps between two snapshots, from few to many: one more for so many bytes of state.
-const SNAPSHOT_STEPS: [u64; 2] = [64, 256];
-const SNAPSHOT_BYTES: u64 = 16 << 10;
-
 /// Tries before a call gives up against other servers.
 const TRIES: usize = 8;
 
@@ -176,9 +172,11 @@ impl Session {
             return Err(Error::usage("session/paused", "the session is paused")
                 .hint("resume it, then send the same call again"));
         }
-        let made = match ready.ahead.take() {
-            Some(made) => Next::Made(made),
-            None => ready.machine.next(Self::brought(ready, brought)?.as_ref())?,
+        let made = if let Some(made) = ready.ahead.take() {
+            Next::Made(made)
+        } else {
+            let brought = Self::brought(ready, brought)?;
+            ready.keeping.count(|| ready.machine.next(brought.as_ref()))?
         };
         match made {
             Next::Made(made) => self.hand_out(ready, (step, rank), &made, brought),
@@ -300,7 +298,7 @@ impl Session {
             return;
         }
         // An error comes again when the batch is asked for, and is told then.
-        if let Ok(Next::Made(made)) = ready.machine.next(None) {
+        if let Ok(Next::Made(made)) = ready.keeping.count(|| ready.machine.next(None)) {
             let step = ready.given + 1;
             for rank in 0..self.spec.ranks.min(8) {
                 if let Ok(served) = self.serve(ready, (step, rank), &made) {
@@ -352,7 +350,7 @@ impl Session {
             None => Self::check_rows(&found.0, rank, fed)?,
         }
         ready.check_signals(fed)?;
-        ready.machine.feed(step, rank, fed.clone())?;
+        ready.keeping.count(|| ready.machine.feed(step, rank, fed.clone()))?;
         let body = if fed.rows.is_empty() { Vec::new() } else { bytes_of(fed)? };
         let event =
             Event { kind: Kind::Feedback, step, rank, digest, at: now(), head: json!({"rows": fed.rows.len()}), body };
@@ -395,13 +393,12 @@ impl Session {
 
     /// The machine as it stands, with its step and the events it knows, where it is time to keep it.
     fn due(ready: &mut Ready) -> Option<(Frozen, u64, u64)> {
-        let steps = (ready.state_bytes / SNAPSHOT_BYTES).clamp(SNAPSHOT_STEPS[0], SNAPSHOT_STEPS[1]);
         let whole = !ready.stale && ready.ahead.is_none();
-        if !whole || !std::mem::take(&mut ready.snapshot_due) || !ready.given.is_multiple_of(steps) {
+        if !whole || !std::mem::take(&mut ready.snapshot_due) || !ready.keeping.due(ready.given) {
             return None;
         }
         let frozen = ready.machine.freeze().ok()?;
-        ready.state_bytes = frozen.bytes();
+        ready.keeping.begin(ready.given, frozen.bytes());
         Some((frozen, ready.given, ready.last))
     }
 

@@ -18,6 +18,9 @@ const ROUND: Duration = Duration::from_millis(500);
 /// Time left to others between two portions.
 const BREATH: Duration = Duration::from_millis(2);
 
+/// A journal that grows is carried over when about so much has come; one that rests, at the next round.
+const CARRY_BYTES: u64 = 16 << 20;
+
 /// A journal larger than this is emptied while the writer waits.
 const JOURNAL_BYTES: u64 = 64 << 20;
 
@@ -35,8 +38,16 @@ impl Janitor {
         let (stop, stopped) = channel();
         let (folder, carrier) = (folder.clone(), schema::carrier(folder)?);
         let work = move || {
+            let mut before = 0;
             while stopped.recv_timeout(ROUND) == Err(RecvTimeoutError::Timeout) {
-                carry(&carrier, &folder, &writer);
+                let written = writer.written();
+                let rests = written == before;
+                before = written;
+                if written >= CARRY_BYTES || (rests && written > 0) {
+                    carry(&carrier, &folder, &writer);
+                    writer.carried(written);
+                    before = 0;
+                }
                 let more = || clear(&writer) | kept.clear(|| alive(&carrier));
                 while more() && stopped.recv_timeout(BREATH) == Err(RecvTimeoutError::Timeout) {}
             }
@@ -85,7 +96,11 @@ pub(super) fn give_up(db: &Connection, session: &str) -> rusqlite::Result<bool> 
 
 /// Clear away a portion; whether there may be more.
 fn clear(writer: &Writer) -> bool {
-    writer.change(|db| Ok(Ok(portion(db)?))).unwrap_or(false)
+    let any = |db: &Connection| db.query_row("SELECT session FROM gone LIMIT 1", [], |_| Ok(())).optional();
+    match writer.alone(any) {
+        Ok(None) => false,
+        _ => writer.change(|db| Ok(Ok(portion(db)?))).unwrap_or(false),
+    }
 }
 
 fn portion(db: &Connection) -> rusqlite::Result<bool> {

@@ -6,6 +6,7 @@ use crate::store::{Appended, Kind, held, sql};
 use curate_api::{Error, Result};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use std::mem::take;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// A change that failed in the database (outside), or was refused (inside).
@@ -14,18 +15,24 @@ pub(super) type Changed<T> = rusqlite::Result<Result<T>>;
 /// Where the answer to an append is left.
 type Answer = Arc<Mutex<Option<Result<Appended>>>>;
 
+/// Bytes of the journal that any change takes besides its own: some pages.
+const PAGES: u64 = 16 << 10;
+
 pub(super) struct Writer {
+    /// About the bytes written since they were last asked for.
+    written: AtomicU64,
     waiting: Mutex<Vec<(Line, Answer)>>,
     db: Mutex<Connection>,
 }
 
 impl Writer {
     pub(super) fn new(db: Connection) -> Self {
-        Self { waiting: Mutex::default(), db: Mutex::new(db) }
+        Self { written: AtomicU64::new(0), waiting: Mutex::default(), db: Mutex::new(db) }
     }
 
     /// Change something, whole or not at all. A refusal must have changed nothing.
     pub(super) fn change<T>(&self, work: impl FnOnce(&Connection) -> Changed<T>) -> Result<T> {
+        self.written.fetch_add(PAGES, Ordering::Relaxed);
         whole(&mut held(&self.db), work).unwrap_or_else(|fault| Err(writing(&fault)))
     }
 
@@ -34,8 +41,19 @@ impl Writer {
         work(&held(&self.db))
     }
 
+    /// About the bytes that lie in the journal and were not yet carried over.
+    pub(super) fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    /// So many bytes are carried over now.
+    pub(super) fn carried(&self, bytes: u64) {
+        self.written.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
     /// Append a line, alone or together with those of others.
     pub(super) fn append(&self, line: Line) -> Result<Appended> {
+        self.written.fetch_add(PAGES + (line.head.len() + line.body.len()) as u64, Ordering::Relaxed);
         let answer = Answer::default();
         held(&self.waiting).push((line, Arc::clone(&answer)));
         let mut db = held(&self.db);
