@@ -79,8 +79,7 @@ pub fn find_method(name: &str) -> Result<Method> {
         return Ok(found.clone());
     }
     let names: Vec<&str> = all.iter().map(|m| m.info.name).collect();
-    Err(Error::usage("method/unknown", format!("there is no method '{name}'"))
-        .hint(format!("known: {}", names.join(", "))))
+    Err(Error::usage("method/unknown", format!("there is no method '{name}'")).did_you_mean(name, &names))
 }
 
 fn method<T: ?Sized>(kind: &'static str, entry: &Entry<T>) -> Method {

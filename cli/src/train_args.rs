@@ -208,7 +208,7 @@ impl EvalArgs {
             .map_err(|e| curate_api::Error::usage("eval/plan", e.to_string()).hint("see 'curate eval --help'"))?;
         if plan.model.is_empty() {
             return Err(curate_api::Error::usage("train/model", "no model is named")
-                .hint("add --model FOLDER or --model owner/name"));
+                .hint("add --model FOLDER, --model owner/name, or --model builtin for a try"));
         }
         Ok(plan)
     }

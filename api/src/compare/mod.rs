@@ -104,5 +104,5 @@ fn known(method: &crate::plan::Use) -> Result<()> {
     let names = curate_selectors::SELECTORS.iter().map(|e| e.info.name);
     let names: Vec<&str> = names.chain(curate_selectors::ONLINE.iter().map(|e| e.info.name)).collect();
     Err(Error::usage("method/unknown", format!("there is no method '{}'", method.name))
-        .hint(format!("known: {}", names.join(", "))))
+        .did_you_mean(&method.name, &names))
 }

@@ -72,7 +72,11 @@ impl TrainPlan {
     pub fn check(&self) -> Result<()> {
         let refuse = |code, what: &str, hint: &str| Err(Error::usage(code, what).hint(hint));
         if self.model.is_empty() {
-            return refuse("train/model", "no model is named", "add --model FOLDER or --model owner/name");
+            return refuse(
+                "train/model",
+                "no model is named",
+                "add --model FOLDER, --model owner/name, or --model builtin for a try",
+            );
         }
         if self.out.is_empty() {
             return refuse("train/out", "no folder for the result is named", "add -o OUT");

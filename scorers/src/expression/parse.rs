@@ -203,8 +203,10 @@ impl<'a> Parser<'a> {
         if let Some(known) = self.known.filter(|known| !own && !known.contains(&word)) {
             let what = format!("there is no scorer '{word}'");
             let dash = if word.contains('-') { "put spaces around a minus; " } else { "" };
-            let hint = format!("{dash}known: {}; a column of the input is score.{word}", known.join(", "));
-            return Err(self.error("expression/name", start, &what).hint(hint));
+            let error = self.error("expression/name", start, &what).did_you_mean(word, known);
+            let names = error.hint_text().unwrap_or_default();
+            let hint = format!("{dash}{names}; a column of the input is score.{word}");
+            return Err(error.hint(hint));
         }
         let column = if own { Column::named(word) } else { Column::score(word) };
         let at = self.columns.iter().position(|other| *other == column).unwrap_or(self.columns.len());

@@ -229,7 +229,7 @@ impl SftConfig {
     pub fn one_rate(&self) -> Result<f64> {
         self.learning_rate.ok_or_else(|| {
             Error::usage("train/learning-rate", "no learning rate is given")
-                .hint("set learning_rate (1e-5 for all weights, 2e-4 for LoRA), or lr_sweep to try several")
+                .hint("add --lr (learning_rate in a plan): 1e-5 for all weights, 2e-4 for LoRA; -O lr_sweep=[..] tries several")
         })
     }
 
