@@ -37,8 +37,8 @@ mod weights;
 pub use choose::{Chosen, Prepared, choose, prepare};
 pub use columns::{ColumnsDone, cluster, embed, score};
 pub use compare::{
-    ArmDone, BreakEven, CompareDone, ComparePlan, Line as CompareLine, Stat, compare, legend as compare_legend,
-    table as compare_table,
+    ArmDone, ArmForecast, BreakEven, CompareDone, CompareForecast, ComparePlan, Line as CompareLine, Stat, compare,
+    forecast as forecast_compare, legend as compare_legend, table as compare_table,
 };
 pub use curate_core::ParamDoc;
 pub use curate_core::{

@@ -86,7 +86,7 @@ fn work(command: Command, session: &Session) -> Result<ExitCode> {
         Command::Compare(args) => {
             let (plan, wanted) = (plan(args.train.all_layers()?)?, args.plan()?);
             if args.train.select.dry_run {
-                let found = session.shown(|host| wanted.forecast(&plan, host))?;
+                let found = session.shown(|host| curate_api::forecast_compare(&plan, &wanted, host))?;
                 return session.say(&found, || found.to_string());
             }
             compared(&plan, &wanted, session)
@@ -334,21 +334,13 @@ fn columns(
 fn methods(args: &MethodsArgs, as_json: bool) -> Result<ExitCode> {
     let text = match &args.name {
         _ if args.markdown => curate_api::methods_markdown(),
-        Some(name) if as_json => to_json(&one_method(name)?)?,
-        Some(name) => view::method(&one_method(name)?),
+        Some(name) if as_json => to_json(&curate_api::find_method(name)?)?,
+        Some(name) => view::method(&curate_api::find_method(name)?),
         None if as_json => to_json(&curate_api::methods())?,
         None => view::methods(&curate_api::methods()),
     };
     print(text.trim_end());
     Ok(ExitCode::SUCCESS)
-}
-
-/// A method by name; where there is none, the one that was probably meant is named.
-fn one_method(name: &str) -> Result<curate_api::Method> {
-    curate_api::find_method(name).map_err(|error| {
-        let all = curate_api::methods();
-        error.did_you_mean(name, &all.iter().map(|method| method.info.name).collect::<Vec<_>>())
-    })
 }
 
 fn man() -> Result<ExitCode> {

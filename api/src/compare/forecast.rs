@@ -41,30 +41,28 @@ pub struct CompareForecast {
     pub arms: Vec<ArmForecast>,
 }
 
-impl ComparePlan {
-    /// Look, but do not work: the arms that [`super::compare`] would run. Nothing is written to the folder for results.
-    ///
-    /// # Errors
-    /// As [`super::compare`] before its first arm.
-    pub fn forecast(&self, plan: &Plan, host: &Host) -> Result<CompareForecast> {
-        let methods = self.all_methods()?;
-        methods.iter().try_for_each(known)?;
-        let base = elsewhere(plan, self, host)?;
-        methods.iter().try_for_each(|method| possible(&base, self, method, &host.part("check")))?;
-        let base = base.at_home(plan);
-        let one = |method, seed| {
-            let arm = Arm { base: &base, wanted: self, method, seed };
-            let (done, begun) = (arm.kept().is_some(), arm.begun());
-            ArmForecast { method: label(method), seed, online: arm.online(), done, begun: begun && !done }
-        };
-        let arms = methods.iter().flat_map(|method| self.seeds.iter().map(move |seed| one(method, *seed))).collect();
-        let selected_rows = match self.budget {
-            Budget::Tokens(_) => None,
-            other => Some(other.rows_of(usize::try_from(base.rows).unwrap_or(usize::MAX))?),
-        };
-        let steps = base.train.sft()?.max_steps.unwrap_or(0);
-        Ok(CompareForecast { rows: base.rows, tokens: base.tokens, selected_rows, steps, arms })
-    }
+/// Look, but do not work: the arms that [`super::compare`] would run. Nothing is written to the folder for results.
+///
+/// # Errors
+/// As [`super::compare`] before its first arm.
+pub fn forecast(plan: &Plan, wanted: &ComparePlan, host: &Host) -> Result<CompareForecast> {
+    let methods = wanted.all_methods()?;
+    methods.iter().try_for_each(known)?;
+    let base = elsewhere(plan, wanted, host)?;
+    methods.iter().try_for_each(|method| possible(&base, wanted, method, &host.part("check")))?;
+    let base = base.at_home(plan);
+    let one = |method, seed| {
+        let arm = Arm { base: &base, wanted, method, seed };
+        let (done, begun) = (arm.kept().is_some(), arm.begun());
+        ArmForecast { method: label(method), seed, online: arm.online(), done, begun: begun && !done }
+    };
+    let arms = methods.iter().flat_map(|method| wanted.seeds.iter().map(move |seed| one(method, *seed))).collect();
+    let selected_rows = match wanted.budget {
+        Budget::Tokens(_) => None,
+        other => Some(other.rows_of(usize::try_from(base.rows).unwrap_or(usize::MAX))?),
+    };
+    let steps = base.train.sft()?.max_steps.unwrap_or(0);
+    Ok(CompareForecast { rows: base.rows, tokens: base.tokens, selected_rows, steps, arms })
 }
 
 /// The common ground, made in a folder of our own.

@@ -10,6 +10,7 @@ mod summary;
 mod text;
 
 pub use arm::ArmDone;
+pub use forecast::{ArmForecast, CompareForecast, forecast};
 pub use plan::ComparePlan;
 pub use summary::{BreakEven, Line, Stat};
 pub use text::{legend, table};

@@ -15,19 +15,7 @@ const MODEL: &str = "model.safetensors";
 const ADAPTER: &str = "adapter_model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 
-/// Digest of everything that decides the run: how often it saves does not.
-pub(super) fn plan_digest(trainer: &Trainer<'_>, params: &Params, seed: u64) -> String {
-    let config = SftConfig { save_steps: None, save_total_limit: None, ..trainer.config.clone() };
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(serde_json::to_string(&config).unwrap_or_default().as_bytes());
-    hasher.update(format!("\n{}\n{seed}\n{}\n", trainer.plan, digest(params)).as_bytes());
-    for sequence in trainer.train.iter().chain(trainer.eval) {
-        hash_sequence(&mut hasher, sequence);
-    }
-    hasher.finalize().to_hex().to_string()
-}
-
-/// The same part by part: every option as text, rows and base model by their digests.
+/// Everything that decides the run, part by part: every option as text, rows and base model by their digests. How often it saves does not.
 pub(super) fn plan_parts(trainer: &Trainer<'_>, params: &Params, seed: u64) -> BTreeMap<String, String> {
     let config = SftConfig { save_steps: None, save_total_limit: None, ..trainer.config.clone() };
     let options = serde_json::to_value(&config).unwrap_or_default();
@@ -49,6 +37,11 @@ pub(super) fn plan_parts(trainer: &Trainer<'_>, params: &Params, seed: u64) -> B
     options.chain(others.map(|(part, value)| (part.to_owned(), value))).collect()
 }
 
+/// Digest of all parts.
+pub(super) fn digest_of(parts: &BTreeMap<String, String>) -> String {
+    blake3::hash(serde_json::to_string(parts).unwrap_or_default().as_bytes()).to_hex().to_string()
+}
+
 /// The refusal of a checkpoint of another run: what differs, and for how long a run was meant to last.
 fn other_plan(found: &State, wanted: &BTreeMap<String, String>, folder: &Path) -> Error {
     let differs = |(part, value): (&String, &String)| {
@@ -61,7 +54,8 @@ fn other_plan(found: &State, wanted: &BTreeMap<String, String>, folder: &Path) -
     let what = if parts.is_empty() { "configuration, rows, seed or base model".to_owned() } else { parts.join(", ") };
     let longer = parts.iter().any(|part| part.starts_with("max_steps") || part.starts_with("num_train_epochs"));
     let hint = if longer {
-        "the learning rate is planned for all steps from the first, so a run cannot be made longer: repeat it with the          settings it was started with, or begin a new run with --model RUN/model and another -o"
+        "the learning rate is planned for all steps from the first, so a run cannot be made longer: repeat it with the \
+         settings it was started with, or begin a new run with --model RUN/model and another -o"
     } else {
         "give the run another output folder, or repeat it with the settings it was started with"
     };

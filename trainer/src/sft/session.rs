@@ -53,8 +53,8 @@ impl<'a, M: Trainable> Session<'a, M> {
         let steps_per_epoch = plan.batches_per_epoch().div_ceil(config.gradient_accumulation_steps) as u64;
         let max_steps = config.total_steps(steps_per_epoch);
         let mut state = State { max_steps, seed: ctx.seed(), ..State::default() };
-        state.plan_digest = save::plan_digest(trainer, model.params(), ctx.seed());
         state.plan = save::plan_parts(trainer, model.params(), ctx.seed());
+        state.plan_digest = save::digest_of(&state.plan);
         let mut report = TrainReport::default();
         if let Some(found) = save::resume(trainer, (model, &mut optimizer), &state)? {
             report.resumed_from = Some(found.global_step);
