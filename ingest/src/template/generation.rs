@@ -11,8 +11,9 @@ const CLOSE: &str = "\u{fdd0}\u{fdd3}\u{fdd2}";
 pub(super) fn rewrite(source: &str) -> (String, bool) {
     let (mut out, mut rest, mut marked) = (String::with_capacity(source.len()), source, false);
     while let Some(start) = rest.find("{%") {
-        let Some(length) = rest[start..].find("%}") else { break };
-        let tag = &rest[start..start + length + 2];
+        // The sign of an opening is not that of its closing: `{%}` is open still.
+        let Some(length) = rest[start + 2..].find("%}") else { break };
+        let tag = &rest[start..start + length + 4];
         let inner = &tag[2..tag.len() - 2];
         let (left, inner) = control(inner, true);
         let (right, inner) = control(inner, false);
@@ -25,7 +26,7 @@ pub(super) fn rewrite(source: &str) -> (String, bool) {
             "endgeneration" => out.extend(["{%", left, " endif %}", CLOSE, "{% endif ", right, "%}"]),
             _ => out.push_str(tag),
         }
-        rest = &rest[start + length + 2..];
+        rest = &rest[start + tag.len()..];
     }
     out.push_str(rest);
     (out, marked)

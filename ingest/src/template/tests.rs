@@ -102,6 +102,7 @@ fn refusals_are_typed() {
     std::fs::write(dir.path().join("tokenizer_config.json"), "{}").unwrap();
     let code = |path: &Path| ChatTemplate::load(path).unwrap_err().code();
     assert_eq!(code(&dir.path().join("bad.jinja")), "template/syntax");
+    assert_eq!(ChatTemplate::parse("half", "{%}").unwrap_err().code(), "template/syntax");
     assert_eq!(code(dir.path()), "template/missing");
     assert_eq!(code(&dir.path().join("none.jinja")), "input/not-found");
     let picky = ChatTemplate::parse("picky", "{{ raise_exception('roles must alternate') }}").unwrap();
